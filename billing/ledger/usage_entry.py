@@ -1,4 +1,4 @@
-"""A usage record before it is in the database, and its JSON form."""
+"""The usage entry: a usage record before it is in the database, with its JSON form."""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -12,7 +12,10 @@ from billing.pricing import Price, Tokens
 
 CORRECTION_ID_NAMESPACE = UUID("5b0e7c1e-8f5a-4c53-9a53-0c2d0a6f8f11")
 TIMESTAMP_BYTES = 6
-"""A UUIDv7 begins with its time. A correction keeps these bytes, so that it sorts beside its record."""
+"""The length of the timestamp at the start of a UUIDv7.
+
+A correction has the same timestamp as its record, so that both are adjacent when sorted by id.
+"""
 encode_json = msgspec.json.encode
 
 
@@ -54,10 +57,10 @@ class UsageEntry(msgspec.Struct, kw_only=True):
     def correction_to(
         self, cost_nano: int, tokens: Tokens, reason: CorrectionReason, ordinal: int = 0
     ) -> "UsageEntry":
-        """Return the record that corrects this one, which stays as it is, to a cost and tokens.
+        """Return a correction that changes the total cost and tokens of this record to the given values.
 
-        Its id is derived from this record's, so a correction that is written twice is stored once. `ordinal`
-        tells corrections for the same reason apart.
+        The id of the correction is derived from the id of this record, so that a correction that is written
+        twice is stored once. `ordinal` distinguishes several corrections with the same reason.
         """
         name = f"{self.id.hex} {reason.value}" + (f" {ordinal}" if ordinal else "")
         digest = uuid5(CORRECTION_ID_NAMESPACE, name)
@@ -72,7 +75,7 @@ class UsageEntry(msgspec.Struct, kw_only=True):
         )
 
     def as_row(self) -> tuple[Any, ...]:
-        """Return the values in the order of COLUMNS, in forms that SQLite and PostgreSQL both accept."""
+        """Return the values in the order of COLUMNS, with types that SQLite and PostgreSQL both accept."""
         tokens = self.tokens
         return tuple(map(clean_text, (
             self.id.hex, self.project_id, self.key_id, self.day.isoformat(), sql_time(self.created_at),
@@ -107,9 +110,9 @@ MAX_LENGTHS = tuple(getattr(UsageRecord._meta.get_field(name), "max_length", Non
 
 
 def clean_text(value: Any, max_length: int | None) -> Any:
-    """Remove NULs from text, which PostgreSQL rejects, and cut it to the width of its column.
+    """Remove NUL characters from a text, and cut it to the width of its column.
 
-    No record may be lost because of text that a client or a provider sent.
+    PostgreSQL rejects other texts, and no record may be lost because of text from a client or provider.
     """
     return value.replace("\0", "")[:max_length] if isinstance(value, str) else value
 
@@ -118,7 +121,7 @@ _price_json: dict[Price, str] = {}
 
 
 def price_json(price: Price | None) -> str | None:
-    """Encode a price as the JSON of its records; cached because few prices serve many records."""
+    """Encode a price as JSON. The result is cached, because many records have the same price."""
     if price is None:
         return None
     text = _price_json.get(price)
@@ -130,7 +133,7 @@ def price_json(price: Price | None) -> str | None:
 def sql_time(value: datetime) -> str:
     """Format a time in UTC without an offset.
 
-    Django stores times like this in SQLite, and PostgreSQL reads them as UTC in a session whose timezone is
-    UTC.
+    This is the format in which Django stores times in SQLite. PostgreSQL reads it as UTC, because the
+    timezone of the ledger's session is UTC.
     """
     return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

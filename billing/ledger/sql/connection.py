@@ -1,4 +1,4 @@
-"""The ledger's own database connection, beside Django's: one interface for SQLite and PostgreSQL."""
+"""The database connection of the ledger, which is separate from the connections of Django."""
 
 import sqlite3
 from typing import Any, Protocol
@@ -25,7 +25,8 @@ class LedgerConnection(Executor, Protocol):
 def connect(*, exclusive: bool = False) -> LedgerConnection:
     """Connect to the database that Django uses.
 
-    `exclusive`: no other exclusive connection may exist (PostgreSQL; on SQLite a lock file ensures this).
+    `exclusive`: on PostgreSQL, no other exclusive connection may exist. On SQLite, a lock file ensures this
+    instead (`process_lock.py`).
     """
     database: dict[str, Any] = settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):

@@ -1,4 +1,4 @@
-"""The ledger on SQL: transactions that arrive together are committed together."""
+"""The ledger on SQL, for a single process. Concurrent transactions are committed together."""
 
 import asyncio
 import time
@@ -35,10 +35,10 @@ log = structlog.get_logger()
 
 
 class SqlLedger:
-    """The ledger of the only process on a database, in one event loop.
+    """The ledger of the only gateway process that uses a database.
 
-    Money is in the database: reservations that exist at the start belong to a dead process. Rate limits are
-    in memory, and start from zero with the process.
+    Reservations and windows are in the database. Reservations that exist when the process starts belong to a
+    dead process. Rate limits are in memory, and are reset when the process starts.
     """
 
     def __init__(self, connection: LedgerConnection) -> None:
@@ -51,7 +51,7 @@ class SqlLedger:
         self.background_task: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Settle the reservations that the process before left open; return how many those were."""
+        """Settle the open reservations of the previous process. Return their number."""
         settled = await self.settle_orphans()
         self.background_task = asyncio.create_task(self.run_background())
         return settled
@@ -67,7 +67,7 @@ class SqlLedger:
             log.error(
                 "ledger_transactions_lost",
                 message="Settlements could not be written before the process stopped. "
-                "The next start settles their reservations by estimates.",
+                "When it starts again, it settles their reservations by estimates.",
                 count=len(self.retry_queue),
             )
         await self.connection.close()
@@ -76,7 +76,7 @@ class SqlLedger:
         return time.time()
 
     def degraded(self) -> tuple[str, ...]:
-        """Return nothing: without its database this ledger admits no request."""
+        """Return an empty tuple, because this ledger does not work without its database."""
         return ()
 
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
@@ -100,9 +100,9 @@ class SqlLedger:
         return replace(reservation, rate_limit_status=rate_limit_status)
 
     def cancel(self, request: ReserveRequest) -> None:
-        """Settle a reservation whose caller was cancelled: nobody else would release it.
+        """Settle a reservation whose caller was cancelled and therefore cannot release it.
 
-        Transactions run in order, so the settlement comes after the reservation.
+        Transactions run in order, so the settlement runs after the reservation.
         """
         self.rate_limiter.release(request.id, 0)
         self.stale_days.add((request.project_id, request.estimate.day))
@@ -134,14 +134,14 @@ class SqlLedger:
             await asyncio.shield(self.submit_with_retry(release))
 
     async def acquire_lease(self) -> bool:
-        """Return True: there is one process."""
+        """Return True, because there is only one process."""
         return True
 
     async def record(self, entry: UsageEntry) -> None:
         await self.write_record(partial(transactions.insert_record, entry=entry), entry)
 
     async def write_record(self, transaction: Transaction, entry: UsageEntry) -> None:
-        """Write a record now, or as soon as the database answers again: no spend is ever dropped."""
+        """Write a record. If the database fails, the record is written when the database answers again."""
         self.stale_days.add((entry.project_id, entry.day))
         try:
             await asyncio.shield(self.submit_with_retry(transaction))
@@ -154,7 +154,7 @@ class SqlLedger:
             )
 
     def submit_with_retry(self, transaction: Transaction) -> asyncio.Future[Any]:
-        """Submit a transaction that is retried if it fails, even if the caller was cancelled."""
+        """Submit a transaction. If it fails, it is retried later, even if the caller was cancelled."""
 
         def enqueue_retry(done: asyncio.Future[Any]) -> None:
             if done.exception() is not None:
@@ -165,10 +165,9 @@ class SqlLedger:
         return future
 
     async def flush_retries(self) -> None:
-        """Try failed transactions again, in order; raise the first error.
+        """Run failed transactions again, in order. Raises the first error.
 
-        One that fails is appended to the queue again, so a transaction that always fails does not block the
-        others.
+        A transaction that fails again is appended to the queue, so that it does not block the others.
         """
         retries, self.retry_queue = self.retry_queue, []
         if futures := list(map(self.submit_with_retry, retries)):
@@ -192,7 +191,7 @@ class SqlLedger:
                     cost_nano=result.cost_nano,
                 )
             else:
-                # One that cannot be settled must not stop the others, or the start.
+                # A reservation that cannot be settled must not block the others, or the start.
                 log.error(
                     "orphan_settlement_failed",
                     message="A reservation of a dead process cannot be settled. The next start tries again.",
@@ -215,7 +214,7 @@ class SqlLedger:
                 )
 
     def submit(self, transaction: Callable[[Executor], Awaitable[T]]) -> asyncio.Future[T]:
-        """Return the future result of a transaction, which is committed together with all that wait."""
+        """Return the future result of a transaction. It is committed together with all waiting ones."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.pending.append((transaction, future))
         if self.flush_task is None:
@@ -231,14 +230,14 @@ class SqlLedger:
         self.flush_task = None
 
     async def commit(self, batch: list[tuple[Transaction, asyncio.Future[Any]]]) -> bool:
-        """Run a batch in one transaction; return whether all of its futures are resolved.
+        """Run a batch in one database transaction. Return whether all futures of the batch are resolved.
 
-        If not, nothing of the batch was written.
+        If the result is False, the batch was rolled back, and the caller must run each transaction alone.
         """
         try:
             await self.connection.begin()
         except Exception as error:
-            # The connection itself failed: trying the transactions one by one would time out once for each.
+            # The connection itself failed. If the transactions ran one by one, each of them would time out.
             await self.roll_back()
             for _, future in batch:
                 resolve_future(future, as_ledger_error(error))
@@ -262,7 +261,7 @@ class SqlLedger:
         return True
 
     async def roll_back(self) -> None:
-        """Roll back, and log a failure instead of raising it: the callers still wait for their results."""
+        """Roll back. A failure is logged and not raised, because callers still wait for their results."""
         try:
             await self.connection.rollback()
         except DatabaseErrors as error:
@@ -274,7 +273,7 @@ class SqlLedger:
 
 
 async def result_or_denial(transaction: Transaction, executor: Executor) -> Any:
-    """Return a denial like any other result: it has written nothing, and the batch goes on."""
+    """Run a transaction. Return a denial like any other result, so that the batch is still committed."""
     try:
         return await transaction(executor)
     except AdmissionDenied as denial:

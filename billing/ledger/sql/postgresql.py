@@ -1,4 +1,4 @@
-"""The ledger's connection to PostgreSQL, beside Django's."""
+"""The ledger's connection to PostgreSQL, which is separate from the connections of Django."""
 
 import asyncio
 import time
@@ -14,20 +14,20 @@ from projects.db.durability import ENABLE_SYNCHRONOUS_COMMIT_SQL
 from projects.db.hang_detection import POLL_INTERVAL_S, wait_attempts
 
 LOCK_TIMEOUT_S = 40
-"""How long a new process waits for the one that it replaces to finish its requests."""
+"""How long a new process waits until the process that it replaces has finished its requests."""
 LOCK_POLL_INTERVAL_S = 0.5
 TERMINATE_TIMEOUT_S = 1.0
-"""How long to wait until the server has ended an earlier connection of this process."""
+"""How long this process waits until the server has ended an earlier connection of this process."""
 TERMINATE_POLL_INTERVAL_S = 0.02
 BACKOFF_S = 1.0
-"""After a timeout, all transactions fail at once for this long, instead of timing out one after the other."""
+"""After a timeout, all transactions fail at once for this time, so that they do not time out one by one."""
 SESSION_SETUP = (
     "SET timezone = 'UTC'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; "
     "SET tcp_keepalives_count = 3"
 )
-"""With these keepalives the server notices within half a minute that the network between us is cut.
+"""With these keepalives, the server detects an interrupted network within half a minute.
 
-By default it would hold our lock for hours.
+With its defaults, it would keep the connection, and the ledger's lock, for hours.
 """
 TERMINATE_BACKENDS = (
     "SELECT pg_terminate_backend(pid) FROM pg_locks "
@@ -37,11 +37,11 @@ TERMINATE_BACKENDS = (
 
 
 class PostgresInUse(psycopg.OperationalError, DatabaseInUse):
-    """The exclusive lock of this PostgreSQL database is held by another process."""
+    """Raised if another process holds the process lock of the PostgreSQL database."""
 
 
 class ServerUnresponsive(psycopg.OperationalError):
-    """PostgreSQL does not answer. It may have executed what was sent, or may still do so."""
+    """Raised if PostgreSQL does not answer. It may have executed the statement, or may execute it later."""
 
 
 def _assume_down() -> bool:
@@ -49,10 +49,10 @@ def _assume_down() -> bool:
 
 
 class HangDetectingConnection(psycopg.AsyncConnection[Any]):
-    """Aborts a statement after `query_timeout_s` if `is_down` reports that the server answers no query.
+    """Aborts a statement after `query_timeout_s` if `is_down` reports that the server does not answer.
 
-    A hung server would not react to a cancel request, nor does its own statement timeout apply: the socket is
-    closed.
+    To abort, the connection closes its socket. A hung server would not react to a cancel request, and its own
+    statement timeout would have no effect.
     """
 
     query_timeout_s: float | None = None
@@ -73,16 +73,16 @@ class HangDetectingConnection(psycopg.AsyncConnection[Any]):
                 operation, self.pgconn.socket, interval=interval, timeout=timeout_s
             )
         except asyncio.CancelledError:
-            # The statement may still be running: nothing else can be sent on this connection.
+            # The statement may still be running, so this connection cannot be used again.
             self.pgconn.finish()
             raise
 
 
 class PostgresConnection:
-    """A connection that is opened by the first transaction, and again by the next one after a failure.
+    """A connection that is opened by the first transaction, and by the next transaction after a failure.
 
-    `exclusive`: no other exclusive connection to the database may exist. `query_timeout_s`: how long a
-    statement may take before `is_down` is asked whether the server hangs or is just slow.
+    `exclusive`: no other exclusive connection to the database may exist.
+    `query_timeout_s`: after this time, a statement is aborted if `is_down` returns True.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class PostgresConnection:
             await self.run("BEGIN")
 
     async def begin_on_existing(self) -> bool:
-        """Begin on the open connection; close it and return False if the server has ended it meanwhile."""
+        """Begin on the open connection. If the server has ended it, close it and return False."""
         try:
             await self.run("BEGIN")
         except ServerUnresponsive:
@@ -129,7 +129,7 @@ class PostgresConnection:
 
     @contextmanager
     def track_hangs(self) -> Iterator[None]:
-        """Note that the server is unresponsive if the block fails for that reason."""
+        """Start the backoff if the block fails because the server does not answer."""
         try:
             yield
         except (ServerUnresponsive, PostgresInUse, psycopg.errors.ConnectionTimeout):
@@ -153,12 +153,11 @@ class PostgresConnection:
         self.connection, self.backend_pids = connection, self.backend_pids[-1:]
 
     async def acquire_exclusive_lock(self, connection: HangDetectingConnection) -> None:
-        """Acquire a lock that lasts as long as the connection.
+        """Acquire the process lock, which PostgreSQL releases when the connection ends.
 
-        At the start of the process, the lock may be held by the process that this one replaces, which gets
-        the time that it needs to end. Later it is held by an earlier connection of this process that the
-        server has not seen closed. That backend is terminated: until it has ended, it may still commit what
-        was sent on it.
+        When this process starts, the process that it replaces may still hold the lock. It gets LOCK_TIMEOUT_S
+        to stop. Later, an earlier connection of this process may hold the lock, because the server has not
+        noticed that it was closed. Its backend could still commit statements, so this method terminates it.
         """
         earlier_pids = self.backend_pids[:-1]
         lock_timeout_s, poll_interval_s = (
@@ -173,7 +172,9 @@ class PostgresConnection:
             if row and row[0]:
                 return
             if time.monotonic() > deadline:
-                raise PostgresInUse("another gateway process uses this database: several need REDIS_URL")
+                raise PostgresInUse(
+                    "another gateway process uses this database; set REDIS_URL to run several processes"
+                )
             await connection.execute(TERMINATE_BACKENDS, (earlier_pids, ADVISORY_LOCK_CLASS))
             await asyncio.sleep(poll_interval_s)
 

@@ -1,7 +1,7 @@
 """The process lock: without Redis, only one gateway process may use a database.
 
 On SQLite, it is a lock on a file beside the database. On PostgreSQL, it is an advisory lock that the ledger's
-connection acquires (`sql/postgresql.py`); this module only checks whether that lock is held.
+connection acquires (`sql/postgresql.py`). This module only checks whether a process holds that lock.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ It keeps these locks apart from the locks of other programs.
 
 
 class DatabaseInUse(Exception):
-    """The database is used by another gateway process; without Redis, only one is allowed."""
+    """Raised if another gateway process uses the database. Without Redis, only one may use it."""
 
 
 def lock_file_for(database: Path) -> Path:
@@ -31,7 +31,7 @@ def lock_file_for(database: Path) -> Path:
 
 @contextmanager
 def sqlite_process_lock(database: Path) -> Iterator[None]:
-    """Hold the lock of a SQLite database; raise DatabaseInUse if another process holds it."""
+    """Hold the process lock of a SQLite database. Raises DatabaseInUse if another process holds it."""
     with lock_file_for(database).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The ledger on SQL as pages, alerts and commands read it: through Django's connection."""
+"""Access to the SQL ledger for pages, alerts, commands and the audit, over Django's connection."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ from billing.models import BudgetWindow, Reservation, StaleDay
 
 
 class SqlReader:
-    """Implements `LedgerReader`. Counters, reservations and records are all in the database."""
+    """Implements `LedgerReader`. Windows, reservations and records are all in the database."""
 
     orphan_recheck_delay_s = 1.0
-    """The only gateway process settles the reservations of its predecessor before it serves."""
+    """Short, because a new process settles the reservations of the previous one before it serves requests."""
 
     def window_balances(self, project_id: int, windows: Mapping[int, str]) -> dict[int, WindowBalance]:
         rows = BudgetWindow.objects.filter(budget__in=windows, name__in=set(windows.values()))
@@ -31,7 +31,7 @@ class SqlReader:
         }
 
     def undrained_records(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
-        """Yield nothing: a settlement writes its record to the database at once."""
+        """Yield nothing, because a settlement writes its record directly to the database."""
         return iter(())
 
     def open_reservations(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
@@ -49,7 +49,7 @@ class SqlReader:
 
 
 def sum_by_window(corrections: Sequence[UsageEntry]) -> Iterator[tuple[int, int, str, int, int]]:
-    """Yield the parameters of ADD_SPENT_SQL that add each key's corrections to the windows of their days."""
+    """Yield parameters of ADD_SPENT_SQL that add corrections to the windows of their days."""
     sums: Counter[tuple[int, int, str]] = Counter()
     for correction in corrections:
         for name in window_names(correction.day):

@@ -1,4 +1,4 @@
-"""The ledger's connection to SQLite, beside Django's."""
+"""The ledger's connection to SQLite, which is separate from the connections of Django."""
 
 import asyncio
 import math
@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any
 
 BUSY_TIMEOUT_S = 10
-"""How long another writer, such as a page that saves a form, may block the ledger."""
+"""How long another writer may block the ledger, for example a page that saves a form."""
 BUSY_POLL_INTERVAL_S = 0.01
 BUSY_GAP_S = 1.0
-"""Longest time between two attempts that count as blocked by the same lock."""
+"""Maximum time between two failed attempts that count as blocked by the same writer."""
 
 
 @lru_cache(maxsize=64)
@@ -21,11 +21,12 @@ def to_qmark(sql: str) -> str:
 
 
 class SqliteConnection:
-    """Runs statements in the event loop's own thread.
+    """Runs statements in the thread of the event loop.
 
-    A statement takes microseconds, and another thread would wait for the interpreter lock at each one. A
-    commit only appends to the write-ahead log (no fsync, synchronous=NORMAL), which survives a killed
-    process. Any connection to the database may have to checkpoint that log, Django's as well as this one.
+    A statement takes microseconds. In another thread, each statement would have to wait for the interpreter
+    lock. A commit only appends to the write-ahead log, without fsync (synchronous=NORMAL). The log survives
+    if the process is killed. Every connection to the database, including Django's, may have to checkpoint the
+    log when it commits.
     """
 
     def __init__(self, path: str) -> None:
@@ -39,10 +40,10 @@ class SqliteConnection:
         return self.cursor.execute(to_qmark(sql), params).fetchall()
 
     async def begin(self) -> None:
-        """Wait for another writer without blocking the event loop.
+        """Begin a transaction. Wait for other writers without blocking the event loop.
 
-        BUSY_TIMEOUT_S counts from the moment at which the lock was first found held. Transactions follow each
-        other here: if each waited that long, the last request would wait for a multiple of it.
+        BUSY_TIMEOUT_S starts when the first transaction finds the database locked. If it started again for
+        each of the following transactions, the last one would wait for a multiple of it.
         """
         while True:
             try:
@@ -56,7 +57,7 @@ class SqliteConnection:
             await asyncio.sleep(BUSY_POLL_INTERVAL_S)
 
     def has_waited_enough(self) -> bool:
-        """Note that the lock is held; return whether it has been held for BUSY_TIMEOUT_S."""
+        """Note that the database is locked. Return whether it has been locked for BUSY_TIMEOUT_S."""
         now = time.monotonic()
         if now - self.last_busy_at > BUSY_GAP_S:
             self.busy_since = now

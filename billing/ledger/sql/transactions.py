@@ -1,8 +1,8 @@
-"""The ledger's transactions, in SQL that SQLite and PostgreSQL share.
+"""The transactions of the SQL ledger, in SQL for both SQLite and PostgreSQL.
 
-The caller begins the transaction in which a function runs. Transactions never overlap, because this ledger
-has one process and one connection. A function checks before it changes amounts: if it raises, it has at most
-created budget windows, which may be committed.
+The caller begins and commits the database transaction in which a function runs. Transactions never overlap,
+because this ledger has one process and one connection. If `reserve` denies a request, it has reserved
+nothing, but may have created budget windows, which the caller commits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ from billing.models import CorrectionReason, Mode, StaleDay
 from billing.pricing import Tokens
 
 MAX_COUNTED_SPENT_NANO = 2**62
-"""A window that has spent this much (4.6 billion USD) counts no further.
+"""When a window has spent this amount (4.6 billion USD), no more spend is added to it.
 
-The column overflows at twice as much.
+The column would overflow at twice this amount.
 """
 
 INSERT_RECORD_SQL = (
@@ -63,11 +63,11 @@ class Executor(Protocol):
     """A database connection inside a transaction."""
 
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Execute one statement with `%s` placeholders; return the rows that it returns, if any."""
+        """Execute one statement with `%s` placeholders, and return its rows, if any."""
 
 
 async def reserve(executor: Executor, request: ReserveRequest) -> ReservationGrant:
-    """Check the budgets and reserve the amount. Raises BudgetExceeded; nothing is reserved then."""
+    """Check the budgets and reserve the amount. Raises BudgetExceeded. Nothing is reserved then."""
     windows, amount_nano, shadow_budget_id = [], request.max_nano, None
     for budget in request.budgets:
         window_id, remaining = await get_or_create_window(executor, budget, request)
@@ -101,7 +101,7 @@ def budget_exceeded(budget: BudgetLimit, remaining: int, request: ReserveRequest
 async def get_or_create_window(
     executor: Executor, budget: BudgetLimit, request: ReserveRequest
 ) -> tuple[int, int]:
-    """Return the id of a budget's current window, and what remains in it."""
+    """Return the id of a budget's current window, and the remaining amount."""
     name = window_name(budget.period, request.estimate.day)
     rows = await executor.run(SELECT_WINDOW_SQL, (budget.id, name))
     window_id, used = rows[0] if rows else await create_window(executor, budget, name, request)
@@ -111,10 +111,11 @@ async def get_or_create_window(
 async def create_window(
     executor: Executor, budget: BudgetLimit, name: str, request: ReserveRequest
 ) -> tuple[int, int]:
-    """Create a window from the records of its days; return its id and what is spent or reserved in it.
+    """Create a window. Return its id, and the sum of its spent and reserved amounts.
 
-    The records are summed because the budget may be younger than the day or the month. Open
-    reservations of the same days are added to the window, so that their later settlement counts there.
+    The spent amount is the sum over the records of the window's days, because requests may be older than the
+    budget. Open reservations of these days are added to the window, so that their later settlement counts in
+    it.
     """
     owner_column, owner_id = (
         ("project_id", request.project_id) if budget.is_project_wide else ("key_id", request.key_id)
@@ -143,7 +144,7 @@ async def create_window(
 
 
 async def settle(executor: Executor, entry: UsageEntry) -> None:
-    """Turn a request's reserved amount into its cost, and write its record."""
+    """Replace a request's reserved amount by its cost, and write its record."""
     if await release(executor, entry.id, entry.cost_nano):
         await insert_record(executor, entry)
     else:
@@ -151,7 +152,7 @@ async def settle(executor: Executor, entry: UsageEntry) -> None:
 
 
 async def release(executor: Executor, id: UUID, cost_nano: int) -> bool:
-    """End a reservation and add its cost to the spend; return False if there is no such reservation."""
+    """End a reservation and add its cost to its windows. Return False if there is no such reservation."""
     rows = await executor.run(
         "DELETE FROM billing_reservation WHERE id = %s RETURNING amount_nano, windows", (id.hex,)
     )
@@ -182,7 +183,7 @@ async def settle_without_reservation(executor: Executor, entry: UsageEntry) -> N
 
 
 async def save_correction(executor: Executor, correction: UsageEntry) -> bool:
-    """Write a correction and add its cost to the spend; return False if it was written before."""
+    """Write a correction and add its cost to its windows. Return False if it was already written."""
     if await executor.run("SELECT 1 FROM billing_usagerecord WHERE id = %s", (correction.id.hex,)):
         return False
     await insert_record(executor, correction)
@@ -234,7 +235,7 @@ async def list_open_reservations(executor: Executor) -> list[tuple[str, int]]:
 async def settle_orphan(executor: Executor, estimate: str, amount: int) -> UsageEntry:
     """Settle a reservation of a dead process: charge the whole reserved amount, as an estimate.
 
-    It is not known whether the upstream was called.
+    Whether a provider was called is not known.
     """
     orphan = decode_entry(estimate)
     orphan.cost_nano, orphan.reserved_nano, orphan.estimated = amount, amount, True

@@ -1,4 +1,5 @@
--- Undoes a reservation. If Redis has not executed it yet, the marker makes `reserve` reject it.
+-- Undoes a reservation. If Redis executes the reservation later, `reserve` finds the dedup marker and rejects
+-- it.
 local id, marker_ttl_s = unpack(ARGV)
 local text = redis.call('HGET', RESERVATIONS, id)
 if text then

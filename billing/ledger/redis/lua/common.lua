@@ -1,20 +1,21 @@
--- The beginning of every script. KEYS[1] is the project's prefix, `gw:{p7}:`. The braces keep all keys of a
--- script in one slot.
+-- The common part of all scripts. KEYS[1] is the prefix of the project's keys, `gw:{p7}:`. Because of the
+-- braces, all keys of a script are in one hash slot.
 --
---   state      HASH    epoch; opens: when windows may be opened (us); drained: the stream id up to which the
---                      record stream was trimmed; registered: whether SQL knows the epoch; w:p and w:k<key>: the
---                      open windows of the project's and of a key's budgets
+--   state      HASH    epoch; opens: the time from which windows may be opened (us); drained: the stream id up
+--                      to which the record stream was trimmed; registered: whether SQL knows the epoch; w:p and
+--                      w:k<key>: lists of the open windows of the project-wide budgets and of a key's budgets
 --   w:<b>/<w>  HASH    spent and reserved amount of window <w> of budget <b>, in nano-USD
---   open       HASH    open reservations: id -> text (see `encode_reservation`)
---   done:<id>  STRING  dedup marker of an ended request. s: settled; v: cancelled; {...}: settled by this
---                      estimate (JSON)
---   out        STREAM  the record stream: records that SQL does not have yet, as id, key, day, cost, entry (JSON)
---   r:<owner>  HASH    requests of the last minute: total, oldest and newest bucket, and each bucket
---   t:<owner>  HASH    tokens of the last minute, likewise
+--   open       HASH    open reservations: request id -> text (see `encode_reservation`)
+--   done:<id>  STRING  dedup marker of an ended request. s: settled; v: cancelled; {...}: the estimate (JSON)
+--                      by which it was settled
+--   out        STREAM  the record stream: records that SQL does not have yet, as id, key, day, cost, entry
+--                      (JSON)
+--   r:<owner>  HASH    requests of the last minute: total, oldest and newest bucket, and count of each bucket
+--   t:<owner>  HASH    tokens of the last minute, with the same fields
 --   c:<owner>  SET     ids of the requests in flight
 --
--- An owner is the project (p7) or a key (k5). Amounts are decimal text: Redis adds them exactly (HINCRBY, 64
--- bits), while Lua's numbers are doubles, exact up to 53 bits.
+-- An owner is the project (p7) or a key (k5). Amounts are decimal texts, which HINCRBY adds exactly up to 64
+-- bits. Lua's numbers would be exact up to 53 bits only.
 local PREFIX = KEYS[1]
 local STATE, RESERVATIONS, STREAM = PREFIX .. 'state', PREFIX .. 'open', PREFIX .. 'out'
 local BUCKET_US = 250000
@@ -25,13 +26,13 @@ local function now_us()
   return time[1] * 1000000 + time[2]
 end
 
--- Adds a decimal text to a counter. If the counter overflows or is damaged, the error is ignored, so that the
--- record is written all the same; the audit finds the counter.
+-- Adds a decimal text to a counter. Errors are ignored (the counter overflows or is damaged), so that the
+-- record is still written. The audit reports such a counter.
 local function add(key, field, amount)
   if amount ~= '0' then redis.pcall('HINCRBY', key, field, amount) end
 end
 
--- Subtracts a decimal text, likewise.
+-- Subtracts a decimal text from a counter. Errors are ignored, as in `add`.
 local function subtract(key, field, amount)
   if string.sub(amount, 1, 1) == '-' then
     add(key, field, string.sub(amount, 2))
@@ -40,7 +41,7 @@ local function subtract(key, field, amount)
   end
 end
 
--- Splits a decimal text into billions and the rest: two exact doubles.
+-- Splits a decimal text into billions and the remainder, because two doubles can represent it exactly.
 local function split_high_low(text)
   local negative = string.sub(text, 1, 1) == '-'
   local digits = negative and string.sub(text, 2) or text
@@ -49,7 +50,7 @@ local function split_high_low(text)
   return high, low
 end
 
--- Returns limit - spent - reserved, exact if the result fits in 53 bits, even if the three do not.
+-- Returns limit - spent - reserved. The result is exact if it fits in 53 bits, even if the arguments do not.
 local function remaining_in(limit, spent, reserved)
   local limit_high, limit_low = split_high_low(limit)
   local spent_high, spent_low = split_high_low(spent)
@@ -59,7 +60,7 @@ end
 
 local function window_key(window) return PREFIX .. 'w:' .. window end
 
--- Appends to `found` the windows of a list of open windows that a day belongs to.
+-- Appends to `found` those windows of a list of open windows that contain a day.
 local function windows_covering(list, day, found)
   for window, first, last in string.gmatch(list or '', '([^;]+);([^;]+);([^;]+);') do
     if first <= day and day <= last then found[#found + 1] = window end
@@ -67,7 +68,7 @@ local function windows_covering(list, day, found)
   return found
 end
 
--- Returns the open windows of the project and of a key that a day belongs to.
+-- Returns the open windows of the project and of a key that contain a day.
 local function open_windows_of(key, day)
   local lists = redis.call('HMGET', STATE, 'w:p', 'w:k' .. key)
   local found = {}
@@ -79,16 +80,16 @@ end
 
 local function join(parts) return #parts > 0 and table.concat(parts, ',') or '-' end
 
--- The text of a reservation: a head of nine words, a line feed, and its record as an estimate (JSON).
--- `parse_reservation` below and `RedisReservation.parse` in Python read it. `since` is when it was admitted
--- (us), `shadow` the id of the shadow budget that would have denied it, or 0.
+-- Returns the text of a reservation: nine words, a line feed, and its estimate (JSON). `parse_reservation`
+-- below and `RedisReservation.parse` in Python parse it. `since` is the time of the admission (us). `shadow`
+-- is the id of the shadow budget that would have denied the request, or 0.
 local function encode_reservation(r)
   local windows = join(r.windows)
   local head = { r.amount, r.process_id, r.key, r.day, r.since, r.tokens, r.shadow, windows, r.owners }
   return table.concat(head, ' ') .. '\n' .. r.estimate
 end
 
--- Stores a reservation and adds its amount to `reserved` of its windows.
+-- Stores a reservation, and adds its amount to the reserved amount of its windows.
 local function store_reservation(r)
   redis.call('HSET', RESERVATIONS, r.id, encode_reservation(r))
   for _, window in ipairs(r.windows) do add(window_key(window), 'reserved', r.amount) end
@@ -102,7 +103,8 @@ local function parse_reservation(text)
     shadow = shadow, windows = windows, owners = owners }
 end
 
--- Changes what was counted for a request (`r:` or `t:`), unless its bucket has expired.
+-- Changes the count of the bucket in which a request was counted (`r:` or `t:`), unless the bucket has
+-- expired.
 local function adjust_counter(kind, owner, since, change)
   local key = PREFIX .. kind .. owner
   local bucket = math.floor(since / BUCKET_US)
@@ -112,8 +114,8 @@ local function adjust_counter(kind, owner, since, change)
   end
 end
 
--- Ends a reservation: its windows count `cost` as spent instead of the reserved amount, and its slots are
--- free.
+-- Ends a reservation. In its windows, the reserved amount is replaced by `cost` as spent. Its slots are
+-- released.
 local function release(id, reservation, cost, tokens)
   redis.call('HDEL', RESERVATIONS, id)
   for window in string.gmatch(reservation.windows, '[^,-][^,]*') do
@@ -129,7 +131,7 @@ local function release(id, reservation, cost, tokens)
   end
 end
 
--- Appends a record to the stream; returns its stream id.
+-- Appends a record to the stream, and returns its stream id.
 local function append_record(id, key, day, cost, entry)
   return redis.call('XADD', STREAM, '*', 'id', id, 'key', key, 'day', day, 'cost', cost, 'entry', entry)
 end

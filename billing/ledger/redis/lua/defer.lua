@@ -1,5 +1,5 @@
--- Ends a reservation without a record: the provider continues in the background, and `settle` follows when the
--- cost is known. The request still counts in its rate limits, by the estimate of its tokens.
+-- Ends a reservation without a record, because the provider continues in the background. When the cost is
+-- known, `settle` writes the record. In the rate limits, the request still counts with its estimated tokens.
 local id = ARGV[1]
 local text = redis.call('HGET', RESERVATIONS, id)
 if text then

@@ -1,6 +1,6 @@
 -- Returns the epoch of a project, the microseconds until its windows may open, the stream id up to which its
--- record stream was trimmed, and whether SQL knows the epoch. If there is no epoch, the given one begins
--- (unless it is empty).
+-- record stream was trimmed, and whether SQL knows the epoch. If there is no epoch, the given one begins,
+-- unless it is empty.
 local epoch, grace_us = unpack(ARGV)
 local state = redis.call('HMGET', STATE, 'epoch', 'opens', 'drained', 'registered')
 local now = now_us()

@@ -1,6 +1,7 @@
--- Opens a window. It starts with what SQL has spent in it (drained up to `last_id`), the records of the
--- stream after that, and the open reservations of its days, which join it. If the stream was trimmed beyond
--- `last_id` since, the records in between would be missed, and SQL must be asked again ('retry').
+-- Opens a window. Its spent amount is `spent`, the sum in SQL up to the stream id `last_id`, plus the records
+-- of the stream after `last_id`. Its reserved amount is the sum of the open reservations of its days. If the
+-- stream was trimmed beyond `last_id` meanwhile, records in between would be missed. The reply is then
+-- 'retry', and the caller must query SQL again.
 local window, window_owner, first, last, spent, last_id, ends_ms, epoch = unpack(ARGV)
 local key, list = window_key(window), 'w:' .. window_owner
 if redis.call('EXISTS', key) == 1 then return { 'ok' } end
@@ -22,7 +23,7 @@ for i = 1, #open, 2 do
   if in_window(r.key, r.day) then
     r.id, r.estimate = open[i], string.match(open[i + 1], '\n(.*)$')
     local windows = {}
-    -- The reservation may name this window already, if Redis has lost the window but not the reservation.
+    -- If Redis has lost the window but not the reservation, the reservation already names this window.
     for name in string.gmatch(r.windows, '[^,-][^,]*') do
       if name ~= window then windows[#windows + 1] = name end
     end

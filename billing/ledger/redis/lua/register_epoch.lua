@@ -1,6 +1,7 @@
--- Notes that SQL knows an epoch. The windows of a new project may open at once: no process has anything to
--- restore. The ids of the record stream continue after the last one that SQL has drained, even if this
--- server's clock is behind: a record with a lower id would never be drained.
+-- Notes that SQL knows an epoch. The windows of a new project may open at once, because no process has
+-- anything to restore. The script also ensures that the ids of the record stream continue after the last
+-- drained one, even if the clock of this server is behind. Otherwise, records with lower ids would never be
+-- drained.
 local epoch, is_new, drained = unpack(ARGV)
 if redis.call('HGET', STATE, 'epoch') ~= epoch then return 0 end
 redis.call('HSET', STATE, 'registered', 1)

@@ -1,5 +1,5 @@
--- Returns the ids of the processes with open reservations. If a process is given, returns up to `count` of
--- its reservations instead, each as id and text.
+-- Returns the ids of the processes that have open reservations. If a process id is given, returns up to
+-- `count` reservations of that process instead, each as id and text.
 local process_id, count = ARGV[1], tonumber(ARGV[2])
 local open = redis.call('HGETALL', RESERVATIONS)
 local seen, found = {}, {}

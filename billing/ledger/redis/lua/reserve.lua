@@ -1,4 +1,4 @@
--- Admits a request and reserves its money, or returns why not. A denial changes no counter.
+-- Admits a request and reserves its amount, or returns the reason of the denial. A denial changes no counter.
 local id, epoch, min_nano, max_nano, process_id, key, day, tokens, estimate, budgets = unpack(ARGV, 1, 10)
 local FIRST_BUDGET = 11
 local first_limit = FIRST_BUDGET + 3 * budgets
@@ -20,7 +20,7 @@ for i = FIRST_BUDGET, first_limit - 1, 3 do
 end
 if #missing > 1 then return missing end
 
--- Microseconds until `excess` has expired.
+-- Returns the microseconds until at least the amount `excess` has expired.
 local function us_until_room(name, oldest, newest, excess)
   local buckets = {}
   if oldest > newest then return BUCKETS * BUCKET_US end
@@ -74,7 +74,7 @@ for i = FIRST_BUDGET, first_limit - 1, 3 do
   if mode == 'hard' and remaining < granted then granted, amount = remaining, string.format('%.0f', remaining) end
 end
 
--- Open windows of budgets that the requesting process does not know yet count the reservation too.
+-- The reservation also counts in open windows of new budgets that the process does not know yet.
 for _, window in ipairs(windows_covering(state[4], day, windows_covering(state[3], day, {}))) do
   if not is_requested[window] and redis.call('EXISTS', window_key(window)) == 1 then windows[#windows + 1] = window end
 end

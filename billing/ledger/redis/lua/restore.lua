@@ -1,4 +1,4 @@
--- Restores a reservation that Redis has lost, and adds its amount to the windows that are open already.
+-- Restores a reservation that Redis has lost, and adds its amount to the windows that are already open.
 local id, amount, process_id, key, day, tokens, estimate, owners, concurrent = unpack(ARGV)
 if redis.call('HEXISTS', RESERVATIONS, id) == 1 then return { 'done' } end
 if redis.call('EXISTS', PREFIX .. 'done:' .. id) == 1 then return { 'done' } end

@@ -1,8 +1,8 @@
--- Ends a reservation and writes its record; once. `marker` is what a later settlement of the same request
--- finds. If Redis does not know the request, its record is written only if the caller knows that it was not
--- sent before (`never_sent`) and Redis is still in the epoch in which the caller knows that. Otherwise SQL
--- must be asked ('unknown'). The reaper passes the dead process: a reservation that belongs to another
--- process by now stays as it is.
+-- Ends a reservation and writes its record, once. `marker` is the dedup marker that a later settlement of the
+-- same request finds. If Redis has neither a reservation nor a marker, the record is written only if the
+-- caller has never sent it (`never_sent`), and only in the epoch to which this knowledge applies. Otherwise
+-- the reply is 'unknown', and the caller must search SQL. The reaper passes the id of the dead process. A
+-- reservation that now belongs to another process is then not changed.
 local id, cost, tokens, key, day, entry, marker, marker_ttl_s, never_sent, epoch, process_id = unpack(ARGV)
 local done = PREFIX .. 'done:' .. id
 local text = redis.call('HGET', RESERVATIONS, id)

@@ -1,15 +1,15 @@
--- The sliding windows of the last minute, for `reserve` and `rate_status`.
+-- Sliding windows over the last minute, for `reserve` and `rate_status`.
 local BUCKETS = 240
 local now = now_us()
 local bucket = math.floor(now / BUCKET_US)
 
--- Drops the buckets that have left the minute; returns the total, the oldest and the newest bucket.
+-- Deletes the buckets that are older than a minute. Returns the total, the oldest and the newest bucket.
 local function slide(name)
   local head = redis.call('HMGET', name, 'total', 'oldest', 'newest')
   local total, oldest, newest = tonumber(head[1] or 0), tonumber(head[2] or bucket), tonumber(head[3] or 0)
   local first = bucket - BUCKETS
   if oldest > bucket then
-    -- The clock was set back: the buckets would not expire for a long time.
+    -- The clock was set back, so the buckets would not expire for a long time.
     redis.call('DEL', name)
     return 0, bucket, 0
   end
@@ -22,11 +22,11 @@ local function slide(name)
   return total, first, newest
 end
 
--- Microseconds until a bucket has left the minute.
+-- Returns the microseconds until a bucket is older than a minute.
 local function us_until_expiry(b) return (b + 1 + BUCKETS) * BUCKET_US - now end
 
--- Four numbers for each owner: requests, the microseconds until all of them have expired, tokens, and
--- likewise.
+-- Four numbers for each owner: the requests, the microseconds until all of them have expired, and the same
+-- for tokens.
 local status = {}
 local function push_status(requests, newest_request, used, newest_token)
   local n = #status

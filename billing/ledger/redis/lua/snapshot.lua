@@ -1,5 +1,6 @@
--- Returns the windows of a project, unless the stream was trimmed beyond the record up to which SQL was read
--- ('retry'). Windows named from ARGV[2] on are returned even if no list of open windows names them.
+-- Returns the windows of a project. The windows in ARGV[2] and the following arguments are returned even if
+-- they are missing from the lists of open windows. If the stream was trimmed beyond the stream id ARGV[1], up
+-- to which the caller has read SQL, the reply is 'retry'.
 local drained = redis.call('HGET', STATE, 'drained') or '0-0'
 if is_after(drained, ARGV[1]) then return { 'retry' } end
 local windows, seen = {}, {}

@@ -1,4 +1,4 @@
--- Writes the correction of a record that was written as an estimate; once.
+-- Writes the correction of an estimate, once.
 local id, correction, cost, key, day, entry, marker_ttl_s = unpack(ARGV)
 local found = redis.call('GET', PREFIX .. 'done:' .. id)
 if not found or found == 's' or found == 'v' then return { 'done' } end

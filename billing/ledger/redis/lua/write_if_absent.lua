@@ -1,7 +1,7 @@
--- Writes the record of a request of which neither a reservation nor a marker is left, unless the stream has
--- the record. `marker` is what a later settlement of the request finds. SQL did not have the record when the
--- stream was drained up to `last_id`. If the stream was trimmed beyond that since, SQL must be asked again
--- ('retry').
+-- Writes the record of a request that has neither a reservation nor a dedup marker, unless the stream has the
+-- record. `marker` is the dedup marker that a later settlement finds. The caller has searched SQL when the
+-- stream was drained up to `last_id`. If the stream was trimmed beyond `last_id` meanwhile, the reply is
+-- 'retry', and the caller must search SQL again.
 local id, cost, key, day, entry, marker_ttl_s, last_id, marker = unpack(ARGV)
 if redis.call('HEXISTS', RESERVATIONS, id) == 1 then return { 'retry' } end
 local ended = redis.call('GET', PREFIX .. 'done:' .. id)

@@ -1,4 +1,4 @@
--- Writes the record of a request that reserved nothing; once.
+-- Writes the record of a request that has reserved nothing, once.
 local id, cost, key, day, entry, marker_ttl_s = unpack(ARGV)
 local found = redis.call('GET', PREFIX .. 'done:' .. id)
 if found and found ~= 'v' then return { 'done' } end

@@ -46,7 +46,6 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.tool_calls import as_function_call
 from proxy.formats.tools.names import vendor_tools
-from proxy.formats.tools.records import shown_part
 
 
 def render_event(type: str, **fields: Any) -> bytes:
@@ -123,7 +122,7 @@ class StreamEncoder:
 
     def start_part(self, part: Part) -> bytes:
         end_events = self.end_part()
-        match part := shown_part(part, FORMAT):
+        match part:
             case Text() | Refusal() | Thinking():
                 self.part = replace(part, text="")
                 return end_events + self.add_text(part.text)

@@ -37,7 +37,6 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.tool_calls import with_unique_id
 from proxy.formats.tools.names import vendor_tools
-from proxy.formats.tools.records import shown_part
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -137,7 +136,7 @@ def render_response_part(part: Part, own_tools: Mapping[str, VendorTool]) -> lis
 
     `own_tools` are the tools that the client declares in Anthropic's own way, by name.
     """
-    match part := shown_part(part, FORMAT):
+    match part:
         case Text():
             return [render_cited_text(part)] if part.text else []
         case Refusal():

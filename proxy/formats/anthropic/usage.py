@@ -54,9 +54,13 @@ class StreamUsage(UsageReader):
         if wire is None:
             return
         merged = merge_usage(self.merged, wire)
+        is_final = is_last and self.is_final(wire)
+        if is_final and not self.output_tokens:
+            # The start of a stream reports one token, but a refusal ends with none.
+            merged = replace(merged, output_tokens=wire.output_tokens)
         if usage_from_wire(merged) is not None:
             self.merged = merged
-            self.has_final_usage = is_last and (self.has_final_usage or self.is_final(wire))
+            self.has_final_usage = is_final or (is_last and self.has_final_usage)
 
     def is_final(self, wire: WireUsage) -> bool:
         """Return whether a usage reports the output. Nothing but zeros do not, if output was seen."""

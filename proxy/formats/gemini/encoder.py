@@ -42,7 +42,6 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
-from proxy.formats.tools.records import shown_part
 
 
 class OpenPart:
@@ -150,7 +149,6 @@ class StreamEncoder:
         return self.framing.frame(encode({"candidates": [candidate]} | self.id_fields()))
 
     def start_part(self, choice: int, part: Part) -> bytes:
-        part = shown_part(part, FORMAT)
         self.open_parts[choice] = OpenPart(part)
         match part:
             case Text() | Refusal():

@@ -32,7 +32,6 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.seals import unseal
 from proxy.formats.tool_calls import with_unique_id
-from proxy.formats.tools.records import shown_part
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
@@ -211,7 +210,7 @@ def render_response(response: Response, request: Request) -> bytes:
 
 
 def render_choice(choice: Choice, index: int) -> dict[str, Any]:
-    parts = [shown_part(part, FORMAT) for part in choice.parts]
+    parts = choice.parts
     candidate: dict[str, Any] = {
         "content": render_content(render_parts(map(CallSeals().sign, parts))),
         "finishReason": render_finish_reason(choice.finish_reason),

@@ -44,9 +44,8 @@ from proxy.formats.openai_chat.response import (
     render_image_part,
 )
 from proxy.formats.openai_chat.usage import render_usage
-from proxy.formats.openai_chat.wire import DONE, FORMAT
+from proxy.formats.openai_chat.wire import DONE
 from proxy.formats.tool_calls import unwrap_free_text
-from proxy.formats.tools.records import shown_part
 
 
 class StreamEncoder:
@@ -137,7 +136,7 @@ class StreamEncoder:
         role = b"" if choice in self.tool_call_counts else self.role_chunk(choice)
         if choice in self.finished:
             return b""
-        self.open_parts[choice] = encoder = self.part_encoder(choice, shown_part(part, FORMAT))
+        self.open_parts[choice] = encoder = self.part_encoder(choice, part)
         first = encoder.first()
         return role + self.chunk(choice, first) if first else role
 

@@ -41,7 +41,6 @@ from proxy.formats.openai_chat.reasoning import (
 from proxy.formats.openai_chat.usage import parse_usage, render_usage
 from proxy.formats.openai_chat.wire import FORMAT, decode_response
 from proxy.formats.tool_calls import as_function_call, unique_call_id, unwrap_free_text
-from proxy.formats.tools.records import shown_part
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -253,7 +252,7 @@ def render_message(parts: Iterable[Part], custom: frozenset[str]) -> dict[str, A
 
     Calls of the provider's own tools are left out: the client must not answer them.
     """
-    parts = [shown_part(part, FORMAT) for part in parts]
+    parts = list(parts)
     calls = [render_call(part, custom) for part in parts if isinstance(part, ToolCall)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
     text = join_text(parts)

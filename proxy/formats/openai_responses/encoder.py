@@ -54,10 +54,8 @@ from proxy.formats.openai_responses.response import (
 from proxy.formats.openai_responses.tools import OwnTools
 from proxy.formats.openai_responses.typed_calls import TypedCallEncoder
 from proxy.formats.openai_responses.usage import render_usage
-from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.provider_errors import CONTEXT_LENGTH_CODE
 from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
-from proxy.formats.tools.records import shown_part
 
 ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
 """Codes of a failed response (docs/api-reference/responses/object, `error.code`).
@@ -364,7 +362,7 @@ class StreamEncoder:
     def start_part(self, part: Part) -> None:
         writer = self.ensure_started()
         self.end_part()
-        match part := shown_part(part, FORMAT):
+        match part:
             case Text() | Refusal():
                 self.part = TextEncoder(writer, part)
             case Thinking():

@@ -46,7 +46,6 @@ from proxy.formats.openai_responses.typed_calls import ID_PREFIXES, render_typed
 from proxy.formats.openai_responses.usage import parse_usage, render_usage
 from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.tool_calls import with_unique_id
-from proxy.formats.tools.records import shown_part
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
@@ -212,7 +211,7 @@ def render_output(choice: Choice, own_tools: OwnTools, status: Status) -> list[d
     items: list[dict[str, Any]] = []
     logprobs = choice.logprobs
     for part in choice.parts:
-        match part := shown_part(part, FORMAT):
+        match part:
             case Text() | Refusal():
                 if not items or items[-1].get("type") != "message":
                     items.append(render_message_item(new_id("msg"), [], status))

@@ -64,15 +64,6 @@ def record_as_text(record: Opaque, before: list[Part], dropped: list[str]) -> li
     return [Text(text=f"{PARAGRAPH_BREAK if follows_text else ''}{record.text}{PARAGRAPH_BREAK}")]
 
 
-def shown_part(part: Part, own: Origin) -> Part:
-    """Return a part of a response as a client of the format `own` sees it: a foreign record as its text."""
-    match part:
-        case Opaque(text=text) if text and part.origin != own:
-            return Text(text=f"{PARAGRAPH_BREAK}{text}{PARAGRAPH_BREAK}")
-        case _:
-            return part
-
-
 # Texts --------------------------------------------------------------------------------------------
 
 

@@ -237,6 +237,12 @@ def test_anthropic_stream_reports_the_region_at_its_start() -> None:
         )
 
 
+def test_anthropic_refusal_without_output_reports_none() -> None:
+    first = {"type": "message_start", "message": {"usage": {"input_tokens": 20, "output_tokens": 1}}}
+    last = {"type": "message_delta", "delta": {"stop_reason": "refusal"}, "usage": {"output_tokens": 0}}
+    assert metered_usage(messages_request(stream=True), events(first, last)) == Usage(input=20, output=0)
+
+
 def test_searches_of_an_interrupted_anthropic_stream_are_billed() -> None:
     first = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
     searched = {

@@ -87,7 +87,7 @@ OTHER_LIMITS = (
         "an output limit below 16 tokens: \"Invalid 'max_output_tokens': integer below minimum value\"",
         "https://platform.openai.com/docs/api-reference/responses/create#responses-create-max_output_tokens",
         "2026-11-30",
-        providers=("openai", "azure"),
+        providers=("openai",),
         minimum=16,
     ),
     Constraint(

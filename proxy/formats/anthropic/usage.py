@@ -25,6 +25,8 @@ WEB_SEARCH_BLOCK = ("server_tool_use", "web_search")
 STANDARD_TIER, US_REGION = "standard", "us"
 ANY_REGION = ("", "global", "not_available")
 """Values of `inference_geo` in a response that ran where Anthropic chose, or at a model without regions."""
+ITERATIONS_IN_TOTALS = ("message", "fallback_message")
+"""Types of iterations whose tokens the totals include."""
 SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
@@ -176,23 +178,21 @@ def parse_billable_extras(wire: WireUsage) -> dict[str, int]:
 
 
 def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
-    """Return the sum over the iterations of a response, if it reports them.
+    """Return the usage of all iterations of a response, if it reports them.
 
-    A response can take several iterations: compaction, an advisor, a fallback. They are billed, and the
-    totals leave some of them out (docs, "Compaction", "Usage").
+    The totals count the iterations of the message, but not those of a compaction or of an advisor, which are
+    billed too (docs, "Compaction", "Usage"; types of the SDK, `BetaUsage.iterations`). A sum below the totals
+    is incomplete: the totals apply.
     """
-    if not isinstance(wire.iterations, list) or not wire.iterations:
-        return usage
-    rounds = [
-        parse_token_counts(msgspec.convert(counts, TokenCounts))
-        for counts in wire.iterations
-        if isinstance(counts, dict)
-    ]
-    billed = Usage(
-        **{name: sum(getattr(counts, name) for counts in rounds if counts) for name in SUMMED_FIELDS},
-        reasoning=usage.reasoning,
-    )
-    return billed if billed.prompt >= usage.prompt and billed.output >= usage.output else usage
+    entries = dict_items(wire.iterations)
+    rounds = [parse_token_counts(msgspec.convert(entry, TokenCounts)) or Usage() for entry in entries]
+    if not any(entry.get("type") in ITERATIONS_IN_TOTALS for entry in entries):
+        rounds.append(usage)
+    summed = {name: sum(getattr(counts, name) for counts in rounds) for name in SUMMED_FIELDS}
+    billed = Usage(**summed, reasoning=usage.reasoning)
+    if billed.prompt < usage.prompt:
+        billed = replace(usage, output=billed.output)
+    return replace(billed, output=max(billed.output, usage.output))
 
 
 def parse_token_counts(wire: TokenCounts, details: Any = None) -> Usage | None:

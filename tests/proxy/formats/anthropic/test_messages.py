@@ -462,15 +462,38 @@ def test_stop_reasons_map_to_neutral_finish_reasons(reason: str, finish_reason: 
     )
 
 
-def test_usage_iterations_missing_from_totals_are_counted() -> None:
-    iterations = [
-        {"type": "compaction", "input_tokens": 1000, "output_tokens": 50},
-        {"type": "message", "input_tokens": 3, "output_tokens": 9},
-    ]
-    response = anthropic.parse_response(
-        response_body(usage={"input_tokens": 3, "output_tokens": 9, "iterations": iterations})
-    )
-    assert response.usage == Usage(input=1003, output=59)
+COMPACTION = {"type": "compaction", "input_tokens": 1000, "output_tokens": 50}
+ITERATION = {"type": "message", "input_tokens": 3, "output_tokens": 9}
+TOTALS = {"input_tokens": 3, "output_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("totals", "iterations", "billed"),
+    [
+        (TOTALS, [COMPACTION, ITERATION], Usage(input=1003, output=59)),
+        (TOTALS, [COMPACTION], Usage(input=1003, output=59)),
+        (TOTALS, [ITERATION], Usage(input=3, output=9)),
+        (TOTALS, [{**ITERATION, "type": "fallback_message"}, COMPACTION], Usage(input=1003, output=59)),
+        ({"input_tokens": 1003, "output_tokens": 59}, [COMPACTION, ITERATION], Usage(input=1003, output=59)),
+        ({"input_tokens": 6, "output_tokens": 18}, [ITERATION, ITERATION], Usage(input=6, output=18)),
+        (
+            {**TOTALS, "cache_read_input_tokens": 40},
+            [COMPACTION, {**ITERATION, "cache_read_input_tokens": 40}],
+            Usage(input=1003, cache_read=40, output=59),
+        ),
+        # Iterations that leave out a part of what the totals count.
+        ({"input_tokens": 500, "output_tokens": 9}, [ITERATION, {**ITERATION}], Usage(input=500, output=18)),
+        ({"input_tokens": 3, "output_tokens": 90}, [ITERATION], Usage(input=3, output=90)),
+        (TOTALS, [COMPACTION, {"type": "compaction"}, None, 7], Usage(input=1003, output=59)),
+        (TOTALS, [], Usage(input=3, output=9)),
+        (TOTALS, "none", Usage(input=3, output=9)),
+    ],
+)
+def test_iterations_that_the_totals_leave_out_are_billed_once(
+    totals: dict[str, int], iterations: Any, billed: Usage
+) -> None:
+    usage = {**totals, "iterations": iterations}
+    assert anthropic.parse_response(response_body(usage=usage)).usage == billed
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, TieredPrices
-from msgspec.structs import asdict, replace
 
 from billing.money import NANO
 from billing.pricing.price import (
@@ -22,6 +21,7 @@ from billing.pricing.price import (
     TierRates,
     nano_per_million,
 )
+from billing.pricing.regions import at_regional_endpoint, depends_on_region, with_surcharge
 from billing.pricing.tool_fees import (
     AUDIO_PRICES,
     IMAGE_MODELS,
@@ -57,45 +57,24 @@ TIERS_AT_STANDARD_RATES: dict[str, tuple[str, ...]] = {
 A tier that is neither here nor in genai-prices has no known price.
 """
 MODALITIES = ("audio", "image", "video")
-US_SURCHARGE_TENTHS = 11
-"""Price of inference in the US only, in tenths of the global price.
-
-It applies to all tokens, also in fast mode.
-
-Source: platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing".
-"""
-SINGLE_REGION_PRICED = (
-    *(
-        "claude-v1",
-        "claude-2",
-        "claude-3",
-        "claude-instant",
-        "claude-4-",
-        "claude-opus-4-0",
-        "claude-opus-4-1",
-        "claude-opus-4-2025",
-    ),
-    *(
-        "claude-opus-4-5",
-        "claude-sonnet-4-0",
-        "claude-sonnet-4-2025",
-        "claude-sonnet-4-5",
-        "claude-haiku-4-5",
-    ),
-)
-"""Prefixes of the models before 4.6, whose price does not depend on the region (same source)."""
 TOOL_PRICE_FIELDS = {"web_search": "web_searches_kcount", "file_search": "storage_searches_kcount"}
 Prices = dict[str, Decimal | TieredPrices | None]
 
 
-def bundled_price(provider_id: str, model: str, at: datetime | None = None) -> Price | None:
+def bundled_price(
+    provider_id: str, model: str, at: datetime | None = None, *, regional: bool = False
+) -> Price | None:
     """Return the price of a model at a moment (default: now), or None if it is unknown or zero.
 
-    `provider_id` is the provider's name in genai-prices.
+    `provider_id` is the provider's name in genai-prices. `regional`: at its endpoint for one region.
     """
     at = at or datetime.now(UTC)
     rounded_minute = at.minute // CACHE_MINUTES * CACHE_MINUTES
-    return _bundled_price(provider_id, model, at.replace(minute=rounded_minute, second=0, microsecond=0))
+    rounded_at = at.replace(minute=rounded_minute, second=0, microsecond=0)
+    price = _bundled_price(provider_id, model, rounded_at)
+    if price is None or not (regional and depends_on_region(provider_id, model)):
+        return price
+    return at_regional_endpoint(price)
 
 
 @lru_cache(maxsize=4096)
@@ -111,7 +90,7 @@ def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price 
     search_fee = fee_per_request(model) if provider_id == "openai" else 0
     listed = tuple(service_tiers(info, at))
     tiers = tuple((name, rates) for name, rates in listed if rates != standard)
-    has_regions = provider_id == "anthropic" and has_us_surcharge(model)
+    has_regions = provider_id == "anthropic" and depends_on_region(provider_id, model)
     if has_regions:
         tiers = (*tiers, *us_tiers(standard, tiers))
     return Price(
@@ -159,27 +138,10 @@ def standard_tiers(
     return (*STANDARD_TIERS, *same, *cheaper)
 
 
-def has_us_surcharge(model: str) -> bool:
-    return not model.replace(".", "-").startswith(SINGLE_REGION_PRICED)
-
-
 def us_tiers(standard: TierRates, tiers: Iterable[tuple[str, TierRates]]) -> Iterator[tuple[str, TierRates]]:
-    yield US_REGION, with_us_surcharge(standard)
+    yield US_REGION, with_surcharge(standard)
     for name, tier_rates in tiers:
-        yield f"{name}_{US_REGION}", with_us_surcharge(tier_rates)
-
-
-def with_us_surcharge(tier_rates: TierRates) -> TierRates:
-    return TierRates(
-        us_rates(tier_rates.base), tuple((start, us_rates(rates)) for start, rates in tier_rates.tiers)
-    )
-
-
-def us_rates(rates: Rates) -> Rates:
-    surcharged = {
-        name: -(-rate * US_SURCHARGE_TENTHS // 10) for name, rate in asdict(rates).items() if rate is not None
-    }
-    return replace(rates, **surcharged)
+        yield f"{name}_{US_REGION}", with_surcharge(tier_rates)
 
 
 def tier_rates_from(prices: Prices) -> TierRates:

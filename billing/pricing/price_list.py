@@ -64,18 +64,27 @@ class PriceList:
     override_sets: tuple[OverrideSet, ...]
 
     def find(
-        self, providers: tuple[str, ...], pricing_provider: str, model: str, at: datetime | None = None
+        self,
+        providers: tuple[str, ...],
+        pricing_provider: str,
+        model: str,
+        at: datetime | None = None,
+        *,
+        regional: bool = False,
     ) -> Price | None:
         """Return the price of a model at a moment (default: now), or None if no price is known.
 
         `providers` are the names of the account in overrides. `pricing_provider` is the provider's name in
-        genai-prices, or empty if it has none there.
+        genai-prices, or empty if it has none there. `regional`: at the provider's endpoint for one region,
+        which only a bundled price distinguishes.
         """
         at = at or datetime.now(UTC)
         for override_set in self.override_sets:
             if override_set.periods and (price := override_set.find(providers, model, at)):
                 return price
-        return bundled_price(pricing_provider, model, at) if pricing_provider else None
+        if not pricing_provider:
+            return None
+        return bundled_price(pricing_provider, model, at, regional=regional)
 
 
 def load_price_list(project_id: int) -> PriceList:

@@ -41,6 +41,7 @@ CATALOG = (
             server_tools=frozenset({"web_search", "code_execution"}),
         ),
         supports_count_tokens=True,  # responses/input-tokens
+        regional_hosts=".api.openai.com",  # docs/guides/data-residency
     ),
     Provider(COMPATIBLE, "OpenAI-compatible server", {CHAT_FORMAT: ""}),
     # platform.claude.com/docs/en/api/overview
@@ -186,6 +187,7 @@ CATALOG = (
                 PENALTY_SETTINGS | {"stop"},
             ),
         ),
+        regional_hosts=".api.x.ai",  # developers/advanced-api-usage/regions
     ),
     # inference-docs.cerebras.ai: resources/openai, api-reference/chat-completions (`max_tokens` deprecated).
     # It rejects unknown fields of a message.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from billing.pricing import Price
 from proxy.formats.metering.token_counts import BYTES_PER_TOKEN
@@ -39,6 +40,8 @@ class Provider:
     """
     supports_count_tokens: bool = False
     """Whether it counts tokens of a request in its own format. If not, the gateway estimates them."""
+    regional_hosts: str = ""
+    """End of the hosts of its endpoints for one region, which may have prices of their own."""
     client: str = HTTP_CLIENT
     """The client in `runtime.clients` that calls this provider."""
     bytes_per_token: int = BYTES_PER_TOKEN
@@ -52,6 +55,11 @@ class Provider:
     def base_url(self) -> str:
         """Return the base URL of the format that conversions prefer."""
         return next(iter(self.base_urls.values()))
+
+    def is_regional(self, base_url: str) -> bool:
+        """Return whether a base URL is that of an endpoint for one region."""
+        host = urlsplit(base_url).hostname or ""
+        return bool(self.regional_hosts) and host.endswith(self.regional_hosts)
 
     def auth_headers(self, secret: str) -> dict[str, str]:
         """Return the header that carries the API key; empty without a key."""
@@ -67,6 +75,7 @@ def openai_compatible(
     messages: str = "",
     responses: str = "",
     quirks: Quirks | None = None,
+    regional_hosts: str = "",
 ) -> Provider:
     """Return a provider of OpenAI's chat format.
 
@@ -75,4 +84,11 @@ def openai_compatible(
     """
     urls = {CHAT_FORMAT: base_url, RESPONSES_FORMAT: responses, MESSAGES_FORMAT: messages}
     base_urls = {format: url for format, url in urls.items() if url or format == CHAT_FORMAT}
-    return Provider(slug, name, base_urls, pricing_provider, quirks=quirks or Quirks())
+    return Provider(
+        slug,
+        name,
+        base_urls,
+        pricing_provider,
+        quirks=quirks or Quirks(),
+        regional_hosts=regional_hosts,
+    )

@@ -8,6 +8,7 @@ from projects.models import Project
 from proxy.models import Credential
 from proxy.providers import demo
 from proxy.providers.catalog import DEMO, PROVIDERS
+from proxy.routing.accounts import load_operator_accounts
 
 
 class ProviderPrices:
@@ -15,9 +16,15 @@ class ProviderPrices:
 
     def __init__(self, project: Project) -> None:
         self.price_list = load_price_list(project.pk)
-        self.provider_by_credential = dict(
-            Credential.objects.for_project(project).values_list("slug", "provider")
-        )
+        credentials = Credential.objects.for_project(project).values_list("slug", "provider", "base_url")
+        self.places = {
+            **{
+                account.slug: (account.provider.slug, account.base_url)
+                for account in load_operator_accounts()
+            },
+            **{slug: (provider, base_url) for slug, provider, base_url in credentials},
+        }
+        """The provider and the base URL of each account, by the account's name."""
 
     def price_at(self, account: str, model: str, at: datetime) -> Price | None:
         """Return the price of a model at a moment, or None if no price is known.
@@ -27,6 +34,9 @@ class ProviderPrices:
         """
         if account == DEMO:
             return demo.PRICE
-        slug = self.provider_by_credential.get(account, account)
-        pricing_provider = PROVIDERS[slug].pricing_provider if slug in PROVIDERS else ""
-        return self.price_list.find((account, slug), pricing_provider, model, at)
+        slug, base_url = self.places.get(account, (account, ""))
+        if slug not in PROVIDERS:
+            return self.price_list.find((account, slug), "", model, at)
+        provider = PROVIDERS[slug]
+        regional = provider.is_regional(base_url)
+        return self.price_list.find((account, slug), provider.pricing_provider, model, at, regional=regional)

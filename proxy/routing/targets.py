@@ -36,7 +36,12 @@ def price_for(account: Account, model: str, price_list: PriceList) -> Price | No
     provider = account.provider
     if provider.fixed_price is not None:
         return provider.fixed_price
-    return price_list.find((account.slug, provider.slug), provider.pricing_provider, model)
+    return price_list.find(
+        (account.slug, provider.slug),
+        provider.pricing_provider,
+        model,
+        regional=provider.is_regional(account.base_url),
+    )
 
 
 @dataclass(frozen=True, slots=True)

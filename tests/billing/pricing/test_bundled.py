@@ -96,6 +96,35 @@ def test_unspecified_region_reserves_at_us_price(requested_tier: str, nano: int)
     assert priced("anthropic", "claude-opus-4-8").max_cost(requested_tier).upper_bound(1_000_000, 0) == nano
 
 
+@pytest.mark.parametrize(
+    ("prompt", "nano"),
+    [
+        # developers.openai.com/api/docs/models/gpt-6-astra: 10 in, 1 cached, 12.50 written, 50 out. Above
+        # 272,000 tokens twice as much for all tokens of the prompt, and 1.5 times for the output.
+        (Tokens(input=72_000, cache_read=100_000, cache_write_5m=100_000, output=1_000), 2_120_000_000),
+        (Tokens(input=72_001, cache_read=100_000, cache_write_5m=100_000, output=1_000), 4_215_020_000),
+    ],
+)
+def test_long_prompts_cost_more_for_all_of_their_tokens(prompt: Tokens, nano: int) -> None:
+    assert priced("openai", "gpt-6-astra").cost(prompt) == nano
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "nano_per_token"),
+    [
+        # A twentieth of the input: platform.claude.com/docs/en/about-claude/pricing, "Model pricing".
+        ("anthropic", "claude-opus-5-5", 200),
+        ("anthropic", "claude-sonnet-5-5", 100),
+        # A tenth: the same page, and developers.openai.com/api/docs/pricing.
+        ("anthropic", "claude-haiku-5-5", 10),
+        ("anthropic", "claude-opus-4-8", 500),
+        ("openai", "gpt-5.5", 500),
+    ],
+)
+def test_cache_reads_have_the_rate_of_their_model(provider: str, model: str, nano_per_token: int) -> None:
+    assert priced(provider, model).cost(Tokens(cache_read=1_000)) == 1_000 * nano_per_token
+
+
 def test_server_side_tools_are_billed_per_call() -> None:
     # 10 USD for 1,000 searches at Anthropic; at OpenAI as well, and 2.50 for 1,000 file searches, 0.03 for a
     # container of 1 GB.

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from importlib.metadata import version
+from typing import NamedTuple
 
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, TieredPrices
@@ -22,6 +23,7 @@ from billing.pricing.price import (
     nano_per_million,
 )
 from billing.pricing.regions import at_regional_endpoint, depends_on_region, with_surcharge
+from billing.pricing.supplement import Prices, find_row
 from billing.pricing.tool_fees import (
     AUDIO_PRICES,
     IMAGE_MODELS,
@@ -58,7 +60,6 @@ A tier that is neither here nor in genai-prices has no known price.
 """
 MODALITIES = ("audio", "image", "video")
 TOOL_PRICE_FIELDS = {"web_search": "web_searches_kcount", "file_search": "storage_searches_kcount"}
-Prices = dict[str, Decimal | TieredPrices | None]
 
 
 def bundled_price(
@@ -79,24 +80,23 @@ def bundled_price(
 
 @lru_cache(maxsize=4096)
 def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price | None:
-    info = find_model(provider_id, model)
-    if info is None:
-        return None
     at = rounded_at + timedelta(seconds=1)
-    prices: Prices = vars(info.get_prices(at))
+    listing = find_listing(provider_id, model, at)
+    if listing is None:
+        return None
+    prices = listing.prices
     standard = tier_rates_from(prices)
     if not (standard.base.input or standard.base.output):
         return None
     search_fee = fee_per_request(model) if provider_id == "openai" else 0
-    listed = tuple(service_tiers(info, at))
-    tiers = tuple((name, rates) for name, rates in listed if rates != standard)
+    tiers = tuple((name, rates) for name, rates in listing.tiers if rates != standard)
     has_regions = provider_id == "anthropic" and depends_on_region(provider_id, model)
     if has_regions:
         tiers = (*tiers, *us_tiers(standard, tiers))
     return Price(
         base=standard.base,
         tiers=standard.tiers,
-        source=SOURCE,
+        source=listing.source,
         request_fee_nano=nano_per_thousand(prices.get("requests_kcount")) or search_fee,
         extra_fees=(
             *tool_fees(provider_id, model, prices),
@@ -104,11 +104,27 @@ def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price 
         ),
         service_tiers=tiers,
         standard_tiers=(
-            *standard_tiers(provider_id, listed, standard),
+            *standard_tiers(provider_id, listing.tiers, standard),
             *(() if has_regions else (US_REGION,)),
         ),
         image_models=image_models_at(at) if provider_id == "openai" else (),
     )
+
+
+class Listing(NamedTuple):
+    """Entry of a model in a list of prices: its standard rates, and those of the service tiers it names."""
+
+    prices: Prices
+    tiers: tuple[tuple[str, TierRates], ...]
+    source: str
+
+
+def find_listing(provider_id: str, model: str, at: datetime) -> Listing | None:
+    """Return the listing of a model in genai-prices; if it lacks the model, that of the supplement."""
+    if info := find_model(provider_id, model):
+        return Listing(vars(info.get_prices(at)), tuple(service_tiers(info, at)), SOURCE)
+    row = find_row(provider_id, model)
+    return Listing(row.prices, (), row.name) if row else None
 
 
 def find_model(provider_id: str, model: str) -> ModelInfo | None:

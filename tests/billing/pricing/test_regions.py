@@ -25,6 +25,7 @@ def priced(provider: str, model: str, *, regional: bool) -> Price:
         ("openai", "gpt-5.6-sol"),
         ("openai", "gpt-5-5"),
         ("openai", "gpt-6-astra"),
+        ("openai", "gpt-6.2-sol"),
         ("x-ai", "grok-4"),
     ],
 )

@@ -244,17 +244,17 @@ class ConvertedRequest(Converted):
     ) -> None:
         """Adapt the client's request, in its neutral form, to its destination. Raises UnsupportedFeature."""
         super().__init__(client_request, client_format, destination.format, destination.model)
+        if client_format == openai_responses.FORMAT and (
+            features := openai_responses.stateful_features(request)
+        ):
+            raise UnsupportedFeature(
+                f"{features[0]} works only with models that are served by the Responses API.", features[0]
+            )
         self.quirks, facts = quirks, client_request.facts
         self.request, request = request, replace(request, model=destination.model)
         offered = self.provider_codec.server_tools_for(request, quirks)
         request, self.left_out = adapt_to_target(request, self.provider_codec.FORMAT, offered)
         self.adapted = guard_recursion(adapt, request, destination)
-        if client_format == openai_responses.FORMAT and (
-            fields := openai_responses.stateful_features(self.request)
-        ):
-            raise UnsupportedFeature(
-                f"{fields[0]} works only with models that are served by the Responses API.", fields[0]
-            )
         self.facts = self.facts_as_sent(adapted_facts(facts, self.request, self.adapted))
 
     @cached_property

@@ -30,6 +30,12 @@ from proxy.formats.openai_responses.reasoning import (
     render_reasoning_item,
 )
 from proxy.formats.openai_responses.records import parse_record
+from proxy.formats.openai_responses.summaries import (
+    COMPACTION_TYPES,
+    TRIGGER,
+    parse_summary,
+    parse_trigger,
+)
 from proxy.formats.openai_responses.typed_calls import (
     OUTPUT_TYPES,
     TOOL_OF_CALL,
@@ -50,7 +56,7 @@ from proxy.formats.tools.names import TYPED, FlatNames
 
 SETTING_ITEMS = ("additional_tools", "configuration_update")
 """Items that hold no content: they bring tools, and change settings of the request."""
-USER_RECORDS = ("agent_message", "compaction_trigger", "mcp_approval_response", *OUTPUT_TYPES)
+USER_RECORDS = ("agent_message", TRIGGER, "mcp_approval_response", *OUTPUT_TYPES)
 """Items that come from the client, not the model, and have a type of their own."""
 
 
@@ -116,6 +122,10 @@ class MessageBuilder:
                 self.add_assistant(*parse_reasoning_item(item))
             case str() if kind in SETTING_ITEMS:
                 return
+            case str() if kind == TRIGGER:
+                self.turns.append(("user", [parse_trigger(item)]))
+            case str() if kind in COMPACTION_TYPES and (summary := parse_summary(item)) is not None:
+                self.turns.append(("user", [Text(text=summary)]))
             case str() if kind in TOOL_OF_CALL and runs_at_client(item):
                 name = self.names.find(TYPED, TOOL_OF_CALL[kind])
                 self.add_tool_call(item, name, call_arguments(item))

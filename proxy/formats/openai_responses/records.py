@@ -7,12 +7,15 @@ from typing import Any
 
 from proxy.formats.json_body import as_dict, as_list, as_str, dict_items
 from proxy.formats.neutral import Opaque
+from proxy.formats.openai_responses.summaries import COMPACTION_TYPES
 from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.tools.records import call_text, code_text, output_text, results_text, search_text
 
 Item = dict[str, Any]
-CALLER_DATA = ("item_reference", "compaction", "compaction_summary", "context_compaction")
+CALLER_DATA = ("item_reference", *COMPACTION_TYPES)
 """Items whose content OpenAI stores or has encrypted: nothing can stand for them."""
+ENCRYPTED_PREFIX = "gAAAA"
+"""Start of what OpenAI has encrypted."""
 CODE_ITEMS = ("code_interpreter_call", "shell_call", "shell_call_output", "program", "program_output")
 
 
@@ -89,6 +92,20 @@ def named(query: Any) -> list[Any]:
 
 def message_text(item: Item) -> str:
     """Return a message from one agent to another, with their names; empty if it is encrypted."""
-    text = "".join(as_str(part.get("text")) for part in dict_items(item.get("content")))
+    texts = [part_text(part) for part in dict_items(item.get("content"))]
     author, recipient = as_str(item.get("author")), as_str(item.get("recipient"))
-    return f"Message from {author or 'an agent'} to {recipient or 'you'}:\n{text}" if text else ""
+    if not texts or None in texts:
+        return ""
+    return f"Message from {author or 'an agent'} to {recipient or 'you'}:\n{''.join(filter(None, texts))}"
+
+
+def part_text(part: Item) -> str | None:
+    """Return the text of a part of a message between agents, or None if only OpenAI can read it.
+
+    OpenAI encrypts arguments that the schema of a tool marks. What another vendor's model wrote there stands
+    in the same place, as it is.
+    """
+    if part.get("type") != "encrypted_content":
+        return as_str(part.get("text"))
+    written = as_str(part.get("encrypted_content"))
+    return None if written.startswith(ENCRYPTED_PREFIX) else written

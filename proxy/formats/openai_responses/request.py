@@ -7,7 +7,7 @@ import msgspec
 
 from proxy.formats.codec import RenderedRequest
 from proxy.formats.json_body import as_dict, convert_json, dict_items, encode
-from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat, ServerTool
+from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat, ServerTool, ToolChoice
 from proxy.formats.openai_responses.capabilities import (
     OMITTABLE_VALUES,
     RESPONSES_ONLY_SETTINGS,
@@ -22,6 +22,7 @@ from proxy.formats.openai_responses.reasoning import (
     parse_reasoning,
     render_reasoning,
 )
+from proxy.formats.openai_responses.summaries import wants_summary
 from proxy.formats.openai_responses.tools import (
     PLAIN_TYPES,
     Tools,
@@ -54,12 +55,13 @@ def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False)
     names = flat_names(declared)
     tools = with_call_limit(parse_tools(given, brought, wire.tool_choice, names), fields.get(CALL_LIMIT))
     system, messages = parse_messages(wire.instructions, wire.input, names)
+    compacts = bool(tools) and wants_summary(messages)
     return Request(
         model=wire.model or model,
         messages=messages,
         system=system,
         tools=tools,
-        tool_choice=parse_tool_choice(wire.tool_choice, names),
+        tool_choice=ToolChoice(mode="none") if compacts else parse_tool_choice(wire.tool_choice, names),
         parallel_tool_calls=wire.parallel_tool_calls,
         max_tokens=wire.max_output_tokens,
         temperature=wire.temperature,

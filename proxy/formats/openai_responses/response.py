@@ -36,8 +36,10 @@ from proxy.formats.openai_responses.reasoning import (
 )
 from proxy.formats.openai_responses.records import parse_record
 from proxy.formats.openai_responses.request import render_response_format
+from proxy.formats.openai_responses.summaries import render_summary, wants_summary
 from proxy.formats.openai_responses.tools import (
     OwnTools,
+    max_tool_calls,
     qualified_name,
     render_declarations,
     render_tool_choice,
@@ -141,7 +143,7 @@ def render_response(response: Response, request: Request) -> bytes:
     wire = response_skeleton(request, response.model, response.created) | {
         "status": status,
         "incomplete_details": details,
-        "output": render_output(choice, OwnTools(request), status),
+        "output": render_output(choice, request, status),
         "usage": render_usage(response.usage),
     }
     return encode(wire)
@@ -165,7 +167,7 @@ def response_skeleton(request: Request, model: str, created: int | None) -> dict
         "incomplete_details": None,
         "instructions": PARAGRAPH_BREAK.join(text.text for text in request.system) or None,
         "max_output_tokens": request.max_tokens,
-        "max_tool_calls": extras.get("max_tool_calls"),
+        "max_tool_calls": extras.get("max_tool_calls") or max_tool_calls(request),
         "model": model or request.model,
         "output": [],
         "parallel_tool_calls": request.parallel_tool_calls is not False,
@@ -203,13 +205,15 @@ def render_status(finish_reason: FinishReason) -> tuple[Status, dict[str, str] |
             return "completed", None
 
 
-def render_output(choice: Choice, own_tools: OwnTools, status: Status) -> list[dict[str, Any]]:
-    """Return the output items.
+def render_output(choice: Choice, request: Request, status: Status) -> list[dict[str, Any]]:
+    """Return the output items; a client that asks for a compaction gets nothing but the summary.
 
     Adjacent texts are contents of one message. The log probabilities of the response stand at its first text.
     """
+    if wants_summary(request.messages):
+        return render_summary("".join(part.text for part in choice.parts if isinstance(part, Text)))
     items: list[dict[str, Any]] = []
-    logprobs = choice.logprobs
+    logprobs, own_tools = choice.logprobs, OwnTools(request)
     for part in choice.parts:
         match part:
             case Text() | Refusal():

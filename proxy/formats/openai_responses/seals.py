@@ -14,10 +14,13 @@ from proxy.formats.json_body import (
     as_str,
     change_items,
     decode_fields,
+    dict_items,
     replace_fields,
 )
 from proxy.formats.media import data_url, detect_media_type
 from proxy.formats.openai_responses.content import is_own_id
+from proxy.formats.openai_responses.records import part_text
+from proxy.formats.openai_responses.summaries import COMPACTION_TYPES, parse_summary
 from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.seals import own_thinking, unseal
 
@@ -49,12 +52,34 @@ def item_change(item: dict[str, Any]) -> Change:
     match item:
         case {"type": "reasoning"}:
             return reasoning_change(item)
+        case {"type": kind} if kind in COMPACTION_TYPES and (summary := parse_summary(item)) is not None:
+            return summary_change(summary)
+        case {"type": "agent_message"} if has_plain_payload(item):
+            return {"content": list(map(readable_part, as_list(item.get("content"))))} | id_change(item)
         case {"type": "item_reference"}:
             return {}  # OpenAI's error tells the client which item it cannot refer to.
         case {"type": "image_generation_call", "result": str(data)} if is_own_id(item.get("id")):
             return image_change(data)
         case _:
-            return {"id": None} if is_own_id(item.get("id")) else {}
+            return id_change(item)
+
+
+def id_change(item: dict[str, Any]) -> dict[str, Any]:
+    return {"id": None} if is_own_id(item.get("id")) else {}
+
+
+def has_plain_payload(item: dict[str, Any]) -> bool:
+    """Return whether another vendor's model wrote a text where OpenAI expects its own encryption."""
+    return any(
+        part.get("type") == "encrypted_content" and part_text(part) is not None
+        for part in dict_items(item.get("content"))
+    )
+
+
+def readable_part(part: Any) -> Any:
+    """Return a part of a message between agents, as a text if it is not encrypted."""
+    text = part_text(part) if isinstance(part, dict) and part.get("type") == "encrypted_content" else None
+    return part if text is None else {"type": "input_text", "text": text}
 
 
 def image_change(data: str) -> Change:
@@ -65,6 +90,12 @@ def image_change(data: str) -> Change:
     return {"type": "message", "role": "user", "content": content, **without}
 
 
+def summary_change(summary: str) -> Change:
+    """Return the change of another vendor's summary of the conversation to a message."""
+    content = [{"type": "input_text", "text": summary}]
+    return {"type": "message", "role": "user", "content": content, "id": None, "encrypted_content": None}
+
+
 def reasoning_change(item: dict[str, Any]) -> Change:
     """Return the change of a reasoning item.
 
@@ -73,6 +104,6 @@ def reasoning_change(item: dict[str, Any]) -> Change:
     encrypted = as_str(item.get("encrypted_content"))
     sealed = unseal(encrypted) if encrypted else () if is_own_id(item.get("id")) else None
     if sealed is None:
-        return {"id": None} if is_own_id(item.get("id")) else {}
+        return id_change(item)
     own = own_thinking(sealed, FORMAT)
     return None if own is None else {"id": None, "encrypted_content": own.signature}

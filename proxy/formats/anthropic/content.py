@@ -67,10 +67,10 @@ def parse_response_parts(content: list[dict[str, Any]]) -> tuple[Part, ...]:
 
 def parse_part_ignoring_nulls(block: dict[str, Any]) -> tuple[Part, ...]:
     try:
-        parts = parse_part(block, in_response=True)
+        parts = parse_part(block)
     except InvalidRequest:
         stated = {name: value for name, value in block.items() if value is not None}
-        parts = parse_part(stated, in_response=True)
+        parts = parse_part(stated)
     return tuple(own_if_unsigned(part) if isinstance(part, Thinking) else part for part in parts)
 
 
@@ -79,7 +79,7 @@ def own_if_unsigned(thinking: Thinking) -> Thinking:
     return replace(thinking, origin=thinking.origin or FORMAT)
 
 
-def parse_part(block: dict[str, Any], *, in_response: bool = False) -> tuple[Part, ...]:
+def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
     """Parse one block. Raises InvalidRequest.
 
     A document that consists of blocks gives several parts, a change of the tools none.
@@ -114,7 +114,7 @@ def parse_part(block: dict[str, Any], *, in_response: bool = False) -> tuple[Par
         case "tool_addition" | "tool_removal":
             return ()
         case _:
-            return (parse_record(block, convert_json(block, Block).type, in_response=in_response),)
+            return (parse_record(block, convert_json(block, Block).type),)
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:

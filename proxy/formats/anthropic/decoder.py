@@ -307,7 +307,7 @@ class StreamDecoder:
         if block.block.type == "tool_use" and not block.has_content:
             self.add_text(block, parse_input(block.block.input))
         if isinstance(block.queued.part, Opaque):
-            block.queued.part = parse_record(block.complete_value(), block.block.type, in_response=True)
+            block.queued.part = parse_record(block.complete_value(), block.block.type)
         self.queue.complete(block.queued, block.signature or None)
 
     def close_all_blocks(self) -> None:

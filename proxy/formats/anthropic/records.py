@@ -11,23 +11,11 @@ from proxy.formats.neutral import Opaque
 from proxy.formats.tools.records import call_text, code_text, output_text, results_text, search_text
 
 Block = dict[str, Any]
-CODE_RESULTS = ("code_execution_tool_result", "bash_code_execution_tool_result")
-CODE_TOOLS = ("code_execution", "bash_code_execution")
 
 
-def parse_record(block: Block, kind: str, *, in_response: bool = False) -> Opaque:
-    """Return a block of a type that other formats lack.
-
-    A client of another format sees in a response what code ran and what it printed. It does not see searches,
-    because the text cites them.
-    """
-    is_shown = not in_response or kind in CODE_RESULTS or block.get("name") in CODE_TOOLS
-    return Opaque(
-        origin=FORMAT,
-        kind=kind,
-        value=block,
-        text=record_text(block, kind) if is_shown else "",
-    )
+def parse_record(block: Block, kind: str) -> Opaque:
+    """Return a block of a type that other formats lack."""
+    return Opaque(origin=FORMAT, kind=kind, value=block, text=record_text(block, kind))
 
 
 def record_text(block: Block, kind: str) -> str:

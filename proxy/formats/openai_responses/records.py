@@ -16,20 +16,15 @@ CALLER_DATA = ("item_reference", *COMPACTION_TYPES)
 """Items whose content OpenAI stores or has encrypted: nothing can stand for them."""
 ENCRYPTED_PREFIX = "gAAAA"
 """Start of what OpenAI has encrypted."""
-CODE_ITEMS = ("code_interpreter_call", "shell_call", "shell_call_output", "program", "program_output")
 
 
-def parse_record(item: Item, kind: str, *, in_response: bool = False) -> Opaque:
-    """Return an item of a type that other formats lack.
-
-    A client of another format sees in a response what code ran and what it printed. It does not see searches,
-    because the text cites them.
-    """
+def parse_record(item: Item, kind: str) -> Opaque:
+    """Return an item of a type that other formats lack."""
     return Opaque(
         origin=FORMAT,
         kind=kind,
         value=item,
-        text="" if in_response and kind not in CODE_ITEMS else record_text(item, kind),
+        text=record_text(item, kind),
         is_caller_data=kind in CALLER_DATA or is_encrypted_message(item, kind),
     )
 

@@ -104,7 +104,7 @@ def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
                 Image(media_type=f"image/{as_str(item.get('output_format')) or 'png'}", data=item["result"]),
             )
         case kind:
-            return (parse_record(item, as_str(kind) or "item", in_response=True),)
+            return (parse_record(item, as_str(kind) or "item"),)
 
 
 def has_tool_calls(parts: tuple[Part, ...]) -> bool:

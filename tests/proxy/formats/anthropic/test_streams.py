@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.formats import anthropic
 from proxy.formats.anthropic import CountTokensRequest, MessagesRequest, StreamDecoder, StreamEncoder
+from proxy.formats.anthropic.records import parse_record
 from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import (
     ApiError,
@@ -19,7 +20,6 @@ from proxy.formats.neutral import (
     Finished,
     InvalidRequest,
     InvalidUpstreamResponse,
-    Opaque,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -121,7 +121,7 @@ def test_stream_is_decoded_into_neutral_events() -> None:
         PartDelta(choice=0, index=1, text="Grü"),
         PartDelta(choice=0, index=1, text="ße"),
         PartEnded(choice=0, index=1),
-        PartStarted(choice=0, index=2, part=Opaque(origin="anthropic", kind="server_tool_use", value=search)),
+        PartStarted(choice=0, index=2, part=parse_record(search, "server_tool_use")),
         PartEnded(choice=0, index=2),
         PartStarted(choice=0, index=3, part=ToolCall(id="t1", name="weather")),
         PartDelta(choice=0, index=3, text="{}"),

@@ -21,6 +21,7 @@ from proxy.formats.neutral import (
     ToolCall,
     Usage,
 )
+from proxy.formats.openai_responses.records import parse_record
 from tests.proxy.formats.openai_responses.builders import (
     CREATED,
     NEUTRAL_USAGE,
@@ -42,7 +43,7 @@ def test_response_is_parsed() -> None:
     assert parsed.usage == NEUTRAL_USAGE
     assert parsed.choices[0].finish_reason == "tool_calls"
     assert parsed.choices[0].parts == (
-        Opaque(origin="openai_responses", kind="web_search_call", value=SEARCH),
+        parse_record(SEARCH, "web_search_call"),
         Thinking(text="Hm.", signature="gAAA", origin="openai_responses"),
         Text(text="Grüße 🎉"),
         ToolCall(id="call_1", name="f", arguments='{"a":1}'),

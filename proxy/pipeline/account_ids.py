@@ -1,16 +1,17 @@
-"""Ids of objects in providers' accounts: each works only for the project that received it.
+"""Ids of objects in providers' accounts. Each id works only for the project that received it.
 
-In an account of the operator, one project must not read what the provider stores for another. A request may
-therefore name an object there only if the gateway saw the provider issue its id to the same project. For any
-other id the response is 404, whether the object exists or not. This applies while more than one project may
-use the operator's accounts. Ids are stored before the response that issues them ends even while one project
-uses them, since another project may get access later.
+Several projects may use one account of the operator, so a project must not read what the provider stores for
+another project. In such an account, a request may name an object only if the gateway saw the provider issue
+the object's id to the same project. For any other id, the response is 404, whether the object exists or not.
+The check applies while more than one project may use the operator's accounts. Ids are stored even while only
+one project uses these accounts, because another project may get access later. They are stored before the
+response that issues them ends.
 
-Ids of responses are stored in all accounts, with their models: a request that retrieves, cancels or deletes a
-response names nothing else, so they lead to the account that has it.
+Ids of responses are stored for all accounts, with the requested model of the response. A request that
+retrieves, cancels or deletes a response names only its id, so the gateway finds the account by the id.
 
-If an id cannot be stored, the client still gets the response, because it has been billed; a later request
-with the id gets 404. If an id cannot be looked up, the request gets 503. See docs/account-ids.md.
+If an id cannot be stored, the client still gets the response, because the provider bills it. A later request
+with the id gets a 404. If an id cannot be looked up, the request gets a 503. See docs/account-ids.md.
 """
 
 import asyncio
@@ -46,11 +47,14 @@ from proxy.routing.accounts import (
 from proxy.routing.targets import UpstreamPlan
 
 STORE_TIMEOUT_S = 5
-"""Seconds that a response waits until its ids are stored. They may still be stored after that."""
+"""Seconds that a response waits until its ids are stored.
+
+After that, the response is sent, and the ids may still be stored.
+"""
 MAX_QUEUED_IDS = 10_000
-"""Ids that are queued while the database does not respond. Ids beyond that are lost."""
+"""Maximum number of ids that are queued while the database does not respond. Further ids are not stored."""
 MAX_RETENTION = timedelta(days=366)
-"""An expiry that a provider states is ignored if it is later than this."""
+"""An expiry that a provider states is ignored if it is later than this period from now."""
 TRACKED_KINDS = (*ISSUED_KINDS, FILE)
 IssuedIds = dict[tuple[str, str], IssuedAccountId]
 
@@ -88,9 +92,10 @@ def digest(account: Account, kind: str, id: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocatedResponse:
-    """A request about a stored response, and the account that has the response.
+    """A request about a stored response, and the account in which the response is stored.
 
-    `model` is the requested model of the response; it is empty for responses of earlier versions.
+    `model` is the requested model of the response. It is empty for responses that earlier versions of the
+    gateway stored.
     """
 
     caller: Authenticated
@@ -100,12 +105,12 @@ class LocatedResponse:
     model: str
 
     def headers(self) -> Headers:
-        """Return the caller's headers, and which provider and model served the response."""
+        """Return the caller's headers, and the headers that name the provider and model of the response."""
         served = {"x-gateway-provider": self.account.slug, "x-gateway-model": self.model}
         return {**self.caller.headers(), **{name: value for name, value in served.items() if value}}
 
     def usage_entry(self) -> UsageEntry:
-        """Return the usage record. It names no requested model: the request uses none."""
+        """Return the usage record. It has no requested model, because the request runs no model."""
         entry = self.caller.usage_entry()
         entry.provider, entry.provider_model = self.account.slug, redact(self.model)
         return entry
@@ -135,7 +140,7 @@ async def locate(caller: Authenticated, id: str) -> LocatedResponse:
 
 
 def accounts_by_digest(accounts: Iterable[Account], id: str) -> dict[str, list[Account]]:
-    """Return accounts by the digest that a response of this id has in them."""
+    """Return the accounts by the digest that this response id has in each of them."""
     by_digest: defaultdict[str, list[Account]] = defaultdict(list)
     for account in accounts:
         by_digest[digest(account, RESPONSE, id)].append(account)
@@ -143,17 +148,19 @@ def accounts_by_digest(accounts: Iterable[Account], id: str) -> dict[str, list[A
 
 
 def best_match(accounts: list[Account], slug: str, model: str) -> Account:
-    """Return the account with this name that serves the model.
+    """Return the account that is named `slug` if there is one, preferably one that serves the model.
 
-    Routes of the operator to one URL are accounts of one name, which may differ in their keys.
+    Several routes of the operator to one URL are accounts with the same digest. They may differ in their
+    keys.
     """
     return max(accounts, key=lambda account: (account.slug == slug, model in account.models))
 
 
 def response_not_found(id: str) -> GatewayError:
-    """Return the same error for an id of another project and for one that does not exist.
+    """Return the error for a response that is not found.
 
-    It begins with OpenAI's own message for a response that it does not have.
+    It is the same for an id of another project and for an id that does not exist. It begins with the message
+    that OpenAI sends for an unknown response.
     """
     text = (
         f"Response with id '{id[: errors.MAX_SHOWN_ID_LENGTH]}' not found. A project can use only responses "
@@ -164,9 +171,10 @@ def response_not_found(id: str) -> GatewayError:
 
 
 class Recorder:
-    """Stores the ids that a response issues; `reader` is None if it issues none that are usable later.
+    """Stores the ids that a response issues.
 
-    `model` is the requested model of the response.
+    `reader` is None if the response issues no ids that later requests may use. `model` is the requested model
+    of the response.
     """
 
     def __init__(
@@ -179,7 +187,10 @@ class Recorder:
 
     @property
     def response_id(self) -> str:
-        """Return the id of the response; empty if it is not known yet, or cannot be named later."""
+        """Return the id of the response.
+
+        The result is empty if the id is not known yet, or if later requests cannot name the response.
+        """
         issued = self.reader.issued if self.reader is not None else {}
         return next((id for kind, id in issued if kind == RESPONSE), "")
 
@@ -190,10 +201,12 @@ class Recorder:
             await self.store()
 
     async def store(self) -> None:
-        """Return when the ids that the response has issued so far are stored. A failure is logged.
+        """Store the ids that the response has issued so far, and wait until they are stored.
 
-        This does not wait while the database is known to be down: a response must not be delayed by a write
-        that will fail.
+        A failure is logged.
+
+        If the database is known to be down, this does not wait, so that a write that will fail delays no
+        response.
         """
         if (storing := self.begin()) is None:
             return
@@ -210,14 +223,17 @@ class Recorder:
             )
 
     def begin(self) -> "Future[None] | None":
-        """Start to store new ids without waiting; return None if there are none."""
+        """Start to store new ids, and return a future without waiting; None if there are no new ids."""
         if self.reader is None or (issued := self.usable(self.reader.issued)) == self.stored:
             return None
         self.stored = issued
         return writer.submit([self.row(each) for each in issued.values()])
 
     def usable(self, issued: IssuedIds) -> IssuedIds:
-        """Return a copy without the ids that are never looked up: those of objects in a project's account."""
+        """Return a copy of the issued ids without those that are never looked up.
+
+        In a project's account, only ids of responses are looked up.
+        """
         is_checked = self.account.can_be_shared
         return {key: each for key, each in issued.items() if is_checked or each.kind == RESPONSE}
 
@@ -240,10 +256,10 @@ def expiry(issued: IssuedAccountId) -> datetime | None:
 
 
 class Writer:
-    """Stores ids in its own thread, off the event loop, since SQLite allows one writer at a time.
+    """Stores ids in a thread of its own, because SQLite allows one writer at a time.
 
-    While one transaction runs, the ids of other responses are queued for the next, so that many responses
-    need few transactions.
+    While one transaction runs, the ids of other responses are queued for the next transaction, so that many
+    responses need few transactions.
     """
 
     def __init__(self) -> None:
@@ -252,7 +268,7 @@ class Writer:
         self.queue: list[tuple[list[IssuedId], Future[None]]] = []
 
     def submit(self, rows: list[IssuedId]) -> "Future[None]":
-        """Return a future that ends when the rows are stored, or with the database's error."""
+        """Queue rows. Return a future that ends when they are stored, or with the database's error."""
         future: Future[None] = Future()
         with self.lock:
             if sum(len(queued) for queued, _ in self.queue) + len(rows) > MAX_QUEUED_IDS:
@@ -271,7 +287,8 @@ class Writer:
         try:
             save(rows for rows, _ in batch)
         except IntegrityError:
-            # A project was deleted in the meantime. Its ids must not fail those of other projects.
+            # If a project was deleted in the meantime, its ids must not prevent that the ids of other
+            # projects are stored.
             for rows, future in batch:
                 resolve_future(future, write_separately(rows))
         except Exception as error:
@@ -283,7 +300,10 @@ class Writer:
 
 
 class QueueFull(Exception):
-    """The database has not responded for so long that more ids would exhaust the memory."""
+    """Too many ids are queued, because the database has not responded.
+
+    More of them would exhaust the memory.
+    """
 
 
 def save(parts: Iterable[list[IssuedId]]) -> None:
@@ -300,7 +320,7 @@ def write_separately(rows: list[IssuedId]) -> Exception | None:
 
 
 def resolve_future(future: "Future[None]", error: Exception | None) -> None:
-    """Resolve a future, unless the request has stopped waiting and cancelled it."""
+    """Resolve a future, unless its request has stopped waiting and cancelled it."""
     if not future.set_running_or_notify_cancel():
         return
     if error is None:

@@ -1,4 +1,4 @@
-"""Fourth stage: reserve what a request can cost, before it is sent to a provider."""
+"""Fourth stage: reserve the maximum cost of a request before it is sent to a provider."""
 
 import asyncio
 import math
@@ -29,8 +29,7 @@ from proxy.pipeline.route import Planned
 from proxy.routing.targets import Target
 
 DEFAULT_MAX_OUTPUT = 4096
-"""Output tokens if the client sets no limit and a hard budget applies. No current model rejects this limit.
-"""
+"""Output limit if the client sets no limit and a hard budget applies. No current model rejects this limit."""
 
 
 BACKGROUND_UNDER_HARD_BUDGET = (
@@ -40,17 +39,17 @@ BACKGROUND_UNDER_HARD_BUDGET = (
 
 
 class ReservationInterrupted(Exception):
-    """The request was cancelled while the ledger reserved for it. The ledger itself writes the record."""
+    """The request was cancelled during the reservation. The ledger itself writes the usage record."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Admitted:
     """A request that may be sent to its provider.
 
-    `max_tokens_to_send` is the limit of each choice that the gateway sets, if it sets one.
-    `abort_after_tokens` is the number of output tokens whose cost exceeds the reservation: the stream is then
-    aborted. It is infinite without a hard budget, and if output is free. `is_budgeted`: a hard budget
-    applies, and the price is known.
+    `max_tokens_to_send` is the output limit of each choice that the gateway sets in the request; None if the
+    gateway sets none. `abort_after_tokens` is the number of output tokens whose cost exceeds the reservation.
+    At that number, the gateway aborts the stream. It is infinite without a hard budget, and if output is
+    free. `is_budgeted` is true if a hard budget applies and the price is known.
     """
 
     planned: Planned
@@ -60,21 +59,21 @@ class Admitted:
     is_budgeted: bool = False
 
     def headers(self) -> Headers:
-        """Return the headers of a routed request, the gateway's limit and the state of the rate limits."""
+        """Return the headers of a routed request, the gateway's output limit and the rate-limit status."""
         headers = self.planned.headers()
         if self.max_tokens_to_send is not None:
             headers["x-gateway-max-tokens"] = str(self.max_tokens_to_send)
         return headers | errors.rate_limit_headers(self.reservation.rate_limit_status)
 
     def usage_entry(self) -> UsageEntry:
-        """Return the usage record, with the shadow budget that would have blocked the request."""
+        """Return the usage record, with the shadow budget that would have denied the request."""
         entry = self.planned.usage_entry()
         entry.blocking_budget_id = self.reservation.shadow_budget_id
         return entry
 
 
 async def reserve(planned: Planned) -> Admitted:
-    """Reserve the most that the request can cost, or as much of that as its budgets allow.
+    """Reserve the maximum cost of the request, or as much of it as the budgets allow.
 
     Raises GatewayError, AdmissionDenied, LedgerUnavailable, DatabaseError or ReservationInterrupted.
     """
@@ -108,7 +107,7 @@ def max_cost_of(facts: RequestFacts, price: Price) -> MaxCost:
 
 
 def output_limit(policy: SpendPolicy, facts: RequestFacts, target: Target) -> int | None:
-    """Return the output tokens that the request allows; None if nothing limits them yet."""
+    """Return the output tokens that the request allows; None if no limit is known."""
     if facts.max_output_tokens is not None:
         return facts.max_output_tokens
     if facts.fixed_max_output is not None and policy.has_hard_budget:
@@ -119,7 +118,7 @@ def output_limit(policy: SpendPolicy, facts: RequestFacts, target: Target) -> in
 def granted_output(
     max_cost: MaxCost, reservation: ReservationGrant, facts: RequestFacts, limit: int | None
 ) -> int | None:
-    """Return the output limit of each choice that the reservation pays for; None if output is free."""
+    """Return the output limit of each choice that the reserved amount covers; None if output is free."""
     affordable = max_cost.max_output_for(reservation.amount, facts.max_input_tokens)
     if affordable is None:
         return None
@@ -128,10 +127,11 @@ def granted_output(
 
 
 def check_priceable(principal: Principal, policy: SpendPolicy, facts: RequestFacts, target: Target) -> None:
-    """Raise GatewayError or UnsupportedFeature for a request that is not bounded as its key requires.
+    """Check that the key may send this request, and that a hard budget can bound its cost.
 
-    A key that is limited to some models cannot let others answer. If a hard budget applies, the most that the
-    request can cost must be known, and a request must not cost anything after it has ended.
+    If the key is limited to some models, no other model may generate a part of the response. If a hard budget
+    applies, the maximum cost of the request must be known, and the request must not cost anything after it
+    has ended. Raises GatewayError or UnsupportedFeature.
     """
     if principal.models and facts.other_model_fields:
         raise errors.may_use_other_models(facts.other_model_fields[0])
@@ -150,14 +150,14 @@ def check_priceable(principal: Principal, policy: SpendPolicy, facts: RequestFac
 
 
 def unpriced_tier_fields(facts: RequestFacts, price: Price) -> tuple[str, ...]:
-    """Return the fields that ask for a service tier whose rates the price does not know."""
+    """Return the fields that ask for a service tier for which the price has no rates."""
     return tuple(field for field, tier in facts.requested_tiers if price.tier_rates(tier) is None)
 
 
 def build_reserve_request(
     planned: Planned, policy: SpendPolicy, output_limit: int | None, max_cost: MaxCost | None
 ) -> ReserveRequest:
-    """Return what to ask the ledger for; nothing is reserved without a price."""
+    """Return the reserve request for the ledger. If the model has no price, the reserved amount is 0."""
     caller, facts = planned.routed.parsed.caller, planned.candidate.plan.facts
     principal = caller.principal
     min_nano = max_nano = 0
@@ -169,7 +169,8 @@ def build_reserve_request(
         is_negotiable = output_limit is None or can_be_lowered
         least = facts.n * facts.min_output_tokens
         min_nano = max_cost.upper_bound(facts.max_input_tokens, least) if is_negotiable else max_nano
-    # A fixed maximum is far above what a response has, so the rate limit does not count it.
+    # A fixed maximum is far above the length of a usual response, so the limit on tokens per minute ignores
+    # it.
     counted_output = (output_limit or 0) if facts.fixed_max_output is None else 0
     tokens = planned.candidate.target.estimated_input_tokens(facts) + counted_output
     min_nano, max_nano = min(min_nano, MAX_RESERVATION_NANO), min(max_nano, MAX_RESERVATION_NANO)
@@ -188,7 +189,7 @@ def build_reserve_request(
 
 
 def worst_case_entry(planned: Planned, cost_nano: int) -> UsageEntry:
-    """Return the record that stays if this process dies: it charges the most that the request can cost."""
+    """Return the record that is written if this process dies. It charges the maximum cost of the request."""
     facts, entry = planned.candidate.plan.facts, planned.usage_entry()
     entry.tokens = Tokens(input=facts.max_input_tokens, output=facts.max_output_tokens or 0)
     entry.cost_nano, entry.estimated = cost_nano, True
@@ -198,7 +199,10 @@ def worst_case_entry(planned: Planned, cost_nano: int) -> UsageEntry:
 
 
 async def rate_limit_status(principal: Principal) -> RateLimitStatus:
-    """Return the use of a key's rate limits, for a response without a reservation; none if it is unknown."""
+    """Return the rate-limit status of a key without a reservation.
+
+    If it cannot be looked up, return a status without limits.
+    """
     try:
         policy = await spend_policies.get(principal.key_id)
         return await ledger.current().rate_limit_status(principal.project_id, policy.rate_limits)

@@ -16,7 +16,10 @@ from proxy.upstream.response import UpstreamResponse
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """A provider has begun to stream. `upstream_s` is the time until then."""
+    """The provider has started to stream.
+
+    `upstream_s` is the time from the call until the headers, in seconds.
+    """
 
     response: UpstreamResponse
     dropped: tuple[str, ...]
@@ -25,7 +28,10 @@ class OpenStream:
 
 @dataclass(frozen=True, slots=True)
 class WholeResponse:
-    """A provider has sent a whole body, perhaps with an error. `upstream_s` is the time until then."""
+    """The provider has sent a complete body, which may be an error.
+
+    `upstream_s` is the time of the call, in seconds.
+    """
 
     response: UpstreamResponse
     body: bytes
@@ -34,7 +40,7 @@ class WholeResponse:
 
 
 class CallFailed(Exception):
-    """A call failed, or was cancelled. It is charged for what the provider may bill."""
+    """The call failed or was cancelled. `charge` covers what the provider may bill for it."""
 
     def __init__(self, error: GatewayError, charge: Charge | None, dropped: tuple[str, ...]) -> None:
         super().__init__(str(error))
@@ -44,7 +50,7 @@ class CallFailed(Exception):
 async def attempt(admitted: Admitted) -> OpenStream | WholeResponse:
     """Call the provider. A client disconnect ends the call, except for a background response.
 
-    Raises UnsupportedFeature before the call, and CallFailed for every failure of it.
+    Raises UnsupportedFeature before the call, and CallFailed for every failure of the call.
     """
     candidate = admitted.planned.candidate
     received = admitted.planned.routed.parsed.caller.received
@@ -52,7 +58,7 @@ async def attempt(admitted: Admitted) -> OpenStream | WholeResponse:
     watcher, status, started_at = received.request.disconnect_watcher, 0, 0.0
     guard: AbstractAsyncContextManager[None] = watcher
     if candidate.plan.facts.is_background:
-        # The response is billed even if its client has gone, so its id must be known.
+        # The provider bills the response even after a client disconnect, so the gateway must receive its id.
         guard = nullcontext()
     try:
         async with guard:

@@ -1,4 +1,4 @@
-"""First stage: who sends a request, before anything of its body is read."""
+"""First stage: identify the caller, before any of the request body is read."""
 
 import time
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ MAX_REQUEST_ID_LENGTH = 128
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Received:
-    """A request of which nothing is known yet. `started_at` is a reading of `time.perf_counter`."""
+    """A request that is not authenticated yet. `started_at` is a value of `time.perf_counter`."""
 
     request: GatewayRequest
     operation: Operation
@@ -47,7 +47,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Authenticated:
-    """A request with a valid key: from here on it leaves a usage record."""
+    """A request with a valid key. From this stage on, the gateway writes a usage record for it."""
 
     received: Received
     principal: Principal
@@ -55,11 +55,11 @@ class Authenticated:
     day: date
 
     def headers(self) -> Headers:
-        """Return the headers of every response to a known caller."""
+        """Return the headers of every response to an authenticated caller."""
         return {**self.received.headers(), "cache-control": "private, no-store"}
 
     def usage_entry(self) -> UsageEntry:
-        """Return the usage record, as far as it is known."""
+        """Return the usage record with the fields that are known at this stage."""
         return UsageEntry(
             id=self.received.id,
             project_id=self.principal.project_id,
@@ -77,31 +77,39 @@ in_flight: WeakSet[Authenticated] = WeakSet()
 
 
 def receive(request: GatewayRequest, operation: Operation) -> Received:
-    """Note when a request has arrived, and give it an id."""
+    """Record the time at which a request arrived, and choose its id."""
     telemetry.request_started(operation.api_family)
     id = uuid7()
     return Received(request, operation, id, choose_request_id(request, id), time.perf_counter())
 
 
 def choose_request_id(request: GatewayRequest, id: UUID) -> str:
-    """Return the client's own id if it is usable, else one that contains `id`."""
+    """Return the client's request id if it is usable, else an id that contains `id`."""
     return client_request_id(request) or f"req_{id.hex}"
 
 
 def client_request_id(request: GatewayRequest) -> str:
-    """Return the client's own id, which is stored and logged; empty if it is long, odd or contains a key."""
+    """Return the client's request id, which is stored and logged.
+
+    The result is empty if the id is too long, contains unprintable or non-ASCII characters, or contains an
+    API key.
+    """
     given = request.header(b"x-request-id")
     is_usable = len(given) <= MAX_REQUEST_ID_LENGTH and given.isascii() and given.isprintable()
     return given if is_usable and not contains_key(given) else ""
 
 
 async def authenticate(received: Received) -> Authenticated:
-    """Identify the key. Raises GatewayError if there is none or it is not valid, and TooManyFailures."""
+    """Identify the key.
+
+    Raises GatewayError if the key is missing or not valid, and TooManyFailures if the client network has
+    failed too often.
+    """
     request, key = received.request, extract_api_key(received.request)
     try:
         principal = await authentication.authenticate(key, partial(client_ip, request.scope))
     except AuthenticationFailed:
-        # Discard the body of an unauthenticated request, but still answer 413 if it is too large.
+        # Read and discard the body of the unauthenticated request, but still answer 413 if it is too large.
         await request.discard_body(settings.MAX_BODY_BYTES)
         raise errors.invalid_key() if key else errors.missing_key() from None
     now = ledger.current().now()
@@ -122,9 +130,9 @@ def authorize(caller: Authenticated) -> None:
 
 
 def extract_api_key(request: GatewayRequest) -> str:
-    """Return the API key from wherever the client's SDK puts it; empty if there is none.
+    """Return the API key from any of the headers in which SDKs send it; empty if there is none.
 
-    Some clients send a key of another service beside the gateway's, so one that looks like ours comes first.
+    Some clients also send a key of another service, so a key with the gateway's prefix takes precedence.
     """
     first = ""
     for key in candidate_keys(request):
@@ -135,7 +143,10 @@ def extract_api_key(request: GatewayRequest) -> str:
 
 
 def candidate_keys(request: GatewayRequest) -> Iterator[str]:
-    """Yield what may be an API key: of Authorization only a bearer token, or a key without a scheme."""
+    """Yield the values that may be an API key.
+
+    Of the Authorization header, this is a bearer token, or a value without a scheme.
+    """
     authorization = request.header(b"authorization").strip()
     scheme, _, rest = authorization.partition(" ")
     if scheme.lower() == BEARER:

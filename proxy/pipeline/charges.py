@@ -1,8 +1,8 @@
-"""Charges: what a request is billed for, also if its provider reported no usage or the call failed.
+"""Charges: the billed usage and cost of a request, even if no usage was reported or the call failed.
 
-A provider may complete a request whose client has gone, and bill it. A hard budget could be bypassed that
-way, so it pays for all the output that it allowed, if no output was seen. Other requests are charged for what
-was seen.
+A provider may complete and bill a request after its client has disconnected. A client could bypass a hard
+budget in this way. Therefore, if a hard budget applies and no output was received, all the output that the
+budget allowed is charged. Without a hard budget, only the output that was received is charged.
 """
 
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ SERVICE_TIER_HEADER = "x-gemini-service-tier"
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Usage at the price of the tier that it was served in.
+    """A usage, and its cost at the price of the service tier that the provider used.
 
-    `price` keeps only the fees that were charged; it is None if the price is not known. `cost_nano` is
+    `price` keeps only the fees that were charged; it is None if the price is not known. `cost_nano` is in
     nano-USD.
     """
 
@@ -40,7 +40,7 @@ class Charge:
 
 
 def charge(admitted: Admitted, usage: Usage, *, estimated: bool = False) -> Charge:
-    """Return the charge for this usage; `estimated` marks a usage that the provider did not report."""
+    """Return the charge for this usage. `estimated` is true if the provider did not report the usage."""
     candidate = admitted.planned.candidate
     assumed_tier = candidate.plan.facts.assumed_tier
     return charge_at(candidate.target.price, usage, assumed_tier, estimated=estimated)
@@ -49,7 +49,7 @@ def charge(admitted: Admitted, usage: Usage, *, estimated: bool = False) -> Char
 def charge_at(
     listed: Price | None, usage: Usage, assumed_tier: str = "", *, estimated: bool = False
 ) -> Charge:
-    """Return the charge for a usage at the price of its model, which is None if it is not known.
+    """Return the charge for a usage at the price of its model; `listed` is None if no price is known.
 
     `assumed_tier` applies if the usage has no service tier.
     """
@@ -82,7 +82,7 @@ def apply_charge(entry: UsageEntry, charged: Charge) -> None:
 def in_tier(listed: Price, usage: Usage, assumed_tier: str) -> tuple[Price, Usage]:
     """Return the price in the tier of a request, and the usage with that tier.
 
-    If the response states none, the requested tier counts, unless it is cheaper than the standard one.
+    If the response states no tier, the requested tier applies, unless it is cheaper than the standard tier.
     """
     if usage.service_tier or not assumed_tier:
         return listed.for_tier(usage.service_tier), usage
@@ -93,10 +93,10 @@ def in_tier(listed: Price, usage: Usage, assumed_tier: str) -> tuple[Price, Usag
 
 
 def charge_reported(admitted: Admitted, usage: Usage, response: UpstreamResponse) -> Charge:
-    """Return the charge for a usage, in the tier that the response states.
+    """Return the charge for a usage, in the service tier that the response states.
 
-    Google states the tier that it served a request in only in a header (ai.google.dev/gemini-api/docs/
-    priority-inference, "Graceful downgrade").
+    Google states the tier only in a header (ai.google.dev/gemini-api/docs/priority-inference, "Graceful
+    downgrade").
     """
     tier = normalize_tier(response.headers.get(SERVICE_TIER_HEADER))
     return charge(admitted, replace(usage, service_tier=tier) if tier and not usage.service_tier else usage)
@@ -107,8 +107,9 @@ def charge_failed_call(
 ) -> Charge | None:
     """Return the charge for a call without a usable response; None if the provider cannot bill it.
 
-    `was_cancelled`: the client or the gateway ended a call that had begun. `status` is that of the response,
-    0 if there was none. A provider bills a response that it calls a success, even if the rest of it is lost.
+    `was_cancelled` is true if the client or the gateway ended a call that had started. `status` is the status
+    of the response, or 0 if there was none. A provider bills a response with a success status, even if the
+    rest of it is lost.
     """
     may_be_billed = isinstance(error, UpstreamError) and error.may_be_billed
     timed_out = isinstance(error, UpstreamTimeout) and may_be_billed
@@ -121,23 +122,26 @@ def charge_failed_call(
 
 
 def estimated_input(admitted: Admitted) -> int:
-    """Return our estimate of the input tokens."""
+    """Return the gateway's estimate of the input tokens."""
     candidate = admitted.planned.candidate
     return candidate.target.estimated_input_tokens(candidate.plan.facts)
 
 
 def lost_usage(admitted: Admitted) -> Usage:
-    """Return the usage of a call whose response was lost. A stream ends with its connection."""
+    """Return the usage of a call whose response was lost.
+
+    A stream that is not a background response ends with its connection, so only its input is charged.
+    """
     facts = admitted.planned.candidate.plan.facts
     ends_with_connection = facts.stream and not facts.is_background
     return Usage(input=estimated_input(admitted)) if ends_with_connection else assumed_usage(admitted)
 
 
 def assumed_usage(admitted: Admitted) -> Usage:
-    """Return the usage that a response without visible output may have.
+    """Return the usage that is charged for a response without visible output.
 
-    A hard budget pays for all the output that it allowed, and so does a request whose response the provider
-    completes in the background, whatever happens to the connection.
+    If a hard budget applies, this is all the output that it allowed. A background response is charged for its
+    output limit, because its provider completes it even if the connection fails.
     """
     facts = admitted.planned.candidate.plan.facts
     if admitted.is_budgeted:
@@ -148,7 +152,7 @@ def assumed_usage(admitted: Admitted) -> Usage:
 
 
 def allowed_output(admitted: Admitted) -> int:
-    """Return the output tokens that a hard budget allowed."""
+    """Return the number of output tokens that the hard budget allowed."""
     facts, granted = admitted.planned.candidate.plan.facts, admitted.max_tokens_to_send
     if granted is not None:
         return granted * facts.n
@@ -158,9 +162,9 @@ def allowed_output(admitted: Admitted) -> int:
 def unreported_usage(admitted: Admitted, output_tokens: int, body: bytes) -> Usage:
     """Estimate the usage of a non-streaming response that reports none.
 
-    It is the input estimate plus the visible output. A response without visible output is charged like a lost
-    response: it is unreadable (`output_tokens` then counts all its bytes), or the provider has only queued
-    the request.
+    The estimate is the estimated input plus the visible output. A response without visible output is charged
+    like a lost response. There are two such cases: the body is unreadable (`output_tokens` is then estimated
+    from its length), or the provider has only queued the request.
     """
     assumed = assumed_usage(admitted)
     shows_output = 0 < output_tokens < estimate_tokens(len(body))
@@ -169,9 +173,11 @@ def unreported_usage(admitted: Admitted, output_tokens: int, body: bytes) -> Usa
 
 
 def streamed_usage(admitted: Admitted, meter: Meter, *, is_complete: bool) -> Usage:
-    """Return the usage that a stream reported, or an estimate from what was seen of it.
+    """Return the usage that a stream reported.
 
-    A complete stream that shows no output and reports none is charged like a lost response.
+    If it reported none, estimate it from what the gateway received.
+
+    A complete stream without output and without usage is charged like a lost response.
     """
     usage = meter.usage
     if usage is not None and not usage.estimated:
@@ -189,7 +195,7 @@ def streamed_usage(admitted: Admitted, meter: Meter, *, is_complete: bool) -> Us
             service_tier=meter.service_tier,
             estimated=True,
         )
-    # Servers that report usage at the end may begin with zeros.
+    # Servers that report usage at the end of a stream may send zeros at its start.
     return replace(
         usage, input=usage.input if usage.prompt else seen.input, output=max(usage.output, seen.output)
     )

@@ -1,4 +1,4 @@
-"""Plans for reaching a provider: in the client's own format, or converted through the neutral format."""
+"""Plans for calling a provider: in the client's own format, or converted through the neutral types."""
 
 import dataclasses
 from collections.abc import Callable
@@ -50,7 +50,7 @@ JSON_TYPE = "application/json"
 
 
 def plan_request(operation: Operation, client_request: ClientRequest, target: Target) -> UpstreamPlan:
-    """Return how to reach the target: in the client's format if the provider has it, else converted.
+    """Return the plan for a target. It is a conversion if the provider lacks the client's format.
 
     Raises InvalidRequest, and GatewayError if the provider's format has no counterpart of the operation.
     """
@@ -82,9 +82,10 @@ def parse_request(client_request: ClientRequest, client_format: str) -> Request:
 
 
 def destination_of(request: Request, target: Target, destination: Destination) -> Destination:
-    """Return the destination of a converted request: the Responses API of the account if need be.
+    """Return the destination of a converted request.
 
-    OpenAI's chat completions take tools of newer models only without reasoning.
+    It is the Responses API if the account has it and the request needs it: for newer models, OpenAI's chat
+    completions accept tools only without reasoning.
     """
     is_available = openai_responses.FORMAT in target.account.formats
     if is_available and has_tools_for_responses(request, destination):
@@ -98,7 +99,10 @@ def media_type(response: UpstreamResponse) -> str:
 
 
 def is_json(response: UpstreamResponse) -> bool:
-    """Return whether a provider sent a non-streaming response, though a stream may have been requested."""
+    """Return whether the provider sent a non-streaming response.
+
+    It may do so although a stream was requested.
+    """
     return media_type(response).startswith("application/json")
 
 
@@ -107,9 +111,10 @@ def no_keepalive(_sent_tail: bytes) -> bytes:
 
 
 class PassThrough:
-    """Plan for a provider of the client's own format: request and response pass as they are.
+    """Plan for a provider of the client's own format: the request and the response pass unchanged.
 
-    Only seals do not pass, which the gateway has put into the history for other vendors' thinking.
+    The exceptions are the model's name, the output limit, and seals. The gateway has put the seals into the
+    history to carry the thinking of other vendors, so it removes them.
     """
 
     def __init__(self, client_request: ClientRequest, destination: Destination, quirks: Quirks) -> None:
@@ -129,16 +134,20 @@ class PassThrough:
         return UpstreamRequest(request.path(model), body, dropped)
 
     def is_stream(self, response: UpstreamResponse) -> bool:
-        """Return whether the provider streams, as far as its status and content type say."""
+        """Return whether the provider sends a stream, according to its status and content type."""
         return self.facts.stream and response.status < 400 and not is_json(response)
 
     def content_type(self, response: UpstreamResponse) -> str:
-        """Return the content type of the client's streams if this is one, else the provider's."""
+        """Return the content type of the client's format for a stream, else the provider's."""
         streams = self.facts.stream and response.status < 400 and self._sends_events(response)
         return self.client_request.stream_content_type if streams else media_type(response)
 
     def keepalive(self, response: UpstreamResponse) -> Callable[[bytes], bytes]:
-        """Return the renderer of keep-alives; they would corrupt a body that is not a stream of events."""
+        """Return the renderer of keep-alives.
+
+        It renders nothing if the body is not a stream of events, because keep-alives would corrupt such a
+        body.
+        """
         return self.client_request.render_keepalive if self._sends_events(response) else no_keepalive
 
     def _sends_events(self, response: UpstreamResponse) -> bool:
@@ -149,11 +158,11 @@ class PassThrough:
         return self.client_request.meter()
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Return the usage that a response reports; else None and the gateway's count of the output."""
+        """Return the reported usage and 0, or None and the gateway's count of the output tokens."""
         return self.client_request.measure(body)
 
     def parse_response(self, body: bytes) -> ParsedResponse:
-        """Measure a response; the client gets the same bytes."""
+        """Measure a response. The client gets the same bytes."""
         usage, output_tokens = self.measure(body)
         return ParsedResponse(usage, output_tokens, lambda: body)
 
@@ -162,10 +171,10 @@ class PassThrough:
         return self.codec.parse_error(status, body)
 
     def passes_error(self, error: ApiError, body: bytes) -> bool:
-        """Return whether the client can act on the provider's own body.
+        """Return whether the client gets the provider's error body unchanged.
 
-        A compatible server may refuse a prompt that is too long in words that agents of this format do not
-        know.
+        It does not if a compatible server rejects a prompt that is too long with a text that agents do not
+        recognise.
         """
         marker = self.codec.CONTEXT_LENGTH_WORDS.marker.encode()
         return error.code != CONTEXT_LENGTH_CODE or error.code.encode() in body or marker in body
@@ -184,17 +193,20 @@ class PassThrough:
 
 
 class Converted(WithoutAccountIds):
-    """The part of a plan that is the same for all conversions between two formats."""
+    """The common part of all plans that convert between two formats."""
 
     def __init__(
         self, client_request: ClientRequest, client_format: str, provider_format: str, model: str
     ) -> None:
-        """Keep the request; `model` is its name at the provider."""
+        """Keep the client's request and the formats; `model` is the model's name at the provider."""
         self.client_request, self.model = client_request, model
         self.client_codec, self.provider_codec = CODECS[client_format], CODECS[provider_format]
 
     def is_stream(self, response: UpstreamResponse) -> bool:
-        """Return whether the client gets a stream: decoders read a non-streaming body as one, too."""
+        """Return whether the client gets a stream.
+
+        A decoder also accepts a non-streaming body, so this does not depend on the response.
+        """
         return self.client_request.facts.stream and response.status < 400
 
     def content_type(self, response: UpstreamResponse) -> str:
@@ -202,7 +214,7 @@ class Converted(WithoutAccountIds):
         return self.client_request.stream_content_type if self.is_stream(response) else "application/json"
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Return the usage that a response reports; else None and the gateway's count of the output."""
+        """Return the reported usage and 0, or None and the gateway's count of the output tokens."""
         return self.provider_codec.measure(body)
 
     def keepalive(self, _response: UpstreamResponse) -> Callable[[bytes], bytes]:
@@ -222,9 +234,9 @@ class Converted(WithoutAccountIds):
         return RenderedError(error.status, JSON_TYPE, self.client_codec.render_error(error, request_id))
 
     def references(self) -> list[AccountReference]:
-        """Return the ids of files, which are passed on between OpenAI's two formats.
+        """Return the ids of files, which pass between the two formats of OpenAI.
 
-        No other id reaches a provider of another format: codecs reject it or drop it.
+        No other id reaches a provider of another format, because codecs reject or drop it.
         """
         if self.client_codec.FORMAT.partition("_")[0] != self.provider_codec.FORMAT.partition("_")[0]:
             return []
@@ -232,7 +244,7 @@ class Converted(WithoutAccountIds):
 
 
 class ConvertedRequest(Converted):
-    """Plan for generating with a provider of another format."""
+    """Plan for a generation request to a provider of another format."""
 
     def __init__(
         self,
@@ -242,7 +254,7 @@ class ConvertedRequest(Converted):
         destination: Destination,
         quirks: Quirks,
     ) -> None:
-        """Adapt the client's request, in its neutral form, to its destination. Raises UnsupportedFeature."""
+        """Adapt the neutral form of the client's request to its destination. Raises UnsupportedFeature."""
         super().__init__(client_request, client_format, destination.format, destination.model)
         if client_format == openai_responses.FORMAT and (
             features := openai_responses.stateful_features(request)
@@ -266,7 +278,7 @@ class ConvertedRequest(Converted):
         return rendered
 
     def facts_as_sent(self, facts: RequestFacts) -> RequestFacts:
-        """Return the facts with the bounds of the rendered request: its tools are not those of the client."""
+        """Return the facts with the bounds of the rendered request, whose tools differ from the client's."""
         sent = self.provider_codec.rendered_facts(self.rendered.body, facts.model)
         modalities = {
             kind: tokens for kind, tokens in facts.max_billable_extras.items() if kind in MODALITIES
@@ -278,12 +290,12 @@ class ConvertedRequest(Converted):
         )
 
     def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
-        """Return the request in the provider's format, with the lower of the client's and our limit.
+        """Return the request in the provider's format, with the lower of both output limits.
 
         Raises UnsupportedFeature for content and tools that the provider's format cannot express.
         """
         rendered = self.rendered
-        del self.rendered  # A stream may last for minutes, and does not need it any more.
+        del self.rendered  # A stream may last for minutes, so release the memory.
         if max_tokens is not None and self._allows_lower_limit(max_tokens):
             request = replace(self.adapted.request, model=self.model, max_tokens=max_tokens)
             self.provider_codec.render_max_tokens(rendered, request, self.quirks)
@@ -299,8 +311,8 @@ class ConvertedRequest(Converted):
     def render_error(self, error: ApiError, request_id: str) -> RenderedError:
         """Return an error in the client's format.
 
-        OpenAI reports a prompt that is too long to a client of streamed Responses in a failed response, not
-        as a status. Codex compacts its history only then.
+        A client of streamed Responses gets the error of a prompt that is too long as OpenAI sends it: in a
+        failed response, not as a status. Codex compacts its history only if it gets the error in this form.
         """
         if self.client_codec.FORMAT != openai_responses.FORMAT or not (
             self.facts.stream and error.code == CONTEXT_LENGTH_CODE
@@ -329,7 +341,7 @@ class ConvertedRequest(Converted):
 
 
 def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest) -> RequestFacts:
-    """Return the facts of a request as it is sent: with the limits and choices of the adapted one.
+    """Return the facts of the adapted request, with its limits and its number of choices.
 
     Unknown fields and service tiers do not reach a provider of another format, so they cannot raise the cost.
     """
@@ -349,7 +361,7 @@ def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest
 
 
 class ConvertedEmbeddingRequest(Converted):
-    """Plan for embedding texts with a provider of another format."""
+    """Plan for an embedding request to a provider of another format."""
 
     def __init__(
         self, client_request: EmbeddingRequest, client_format: str, provider_format: str, model: str
@@ -368,11 +380,11 @@ class ConvertedEmbeddingRequest(Converted):
         return UpstreamRequest(path, encode(body), self.dropped)
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Return the usage that a response reports, or None; and 0 output tokens."""
+        """Return the reported usage, or None; and 0 output tokens."""
         return self.embedding_codec.measure(body)
 
     def parse_response(self, body: bytes) -> ParsedResponse:
-        """Parse the vectors. Raises InvalidUpstreamResponse if there is not one for each text."""
+        """Parse the vectors. Raises InvalidUpstreamResponse unless each text has one vector."""
         vectors, usage = self.embedding_codec.parse_embed_response(body)
         if len(vectors) != len(self.texts):
             raise InvalidUpstreamResponse(
@@ -388,30 +400,32 @@ class ConvertedEmbeddingRequest(Converted):
 
 
 class ConvertedStreamMeter(OutputMeter):
-    """Converts the provider's stream into the client's; the decoder's reader meters it."""
+    """Converts the provider's stream into the client's. The decoder's usage reader meters it."""
 
     def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder, restorer: StreamRestorer) -> None:
         super().__init__(decoder.usage_reader)
         self.decoder, self.encoder, self.restorer = decoder, encoder, restorer
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes from the provider, and return those for the client."""
+        """Convert bytes from the provider into bytes for the client."""
         return b"".join(map(self.forward_event, self.decoder.feed(data)))
 
     def finish(self) -> bytes:
-        """Return the end of the client's stream; nothing of it after a failure."""
+        """Return the end of the client's stream. After a failure, the result is empty."""
         passed = b"".join(map(self.forward_event, self.decoder.finish()))
         return passed if self.error else passed + self.encoder.finish()
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        """Return a failure in place of the rest of the stream, in the client's format."""
+        """Render a failure, which replaces the rest of the stream, in the client's format."""
         return self.encoder.render_error_event(error, request_id)
 
     def forward_event(self, event: Event) -> bytes:
-        """Return an event in the client's format; nothing after a failure."""
+        """Render an event in the client's format. After a failure, the result is empty."""
         if self.error is not None:
             return b""
         if isinstance(event, Failed):
-            self.error = event.error  # `render_error_event` reports it: it knows the request's id.
+            self.error = (
+                event.error
+            )  # `render_error_event` reports the failure, because it gets the request's id.
             return b""
         return b"".join(map(self.encoder.encode, self.restorer.restore(event)))

@@ -1,13 +1,13 @@
 """Idempotency-Key: a repeated request gets the first one's response, and is not run or billed again.
 
-The statuses are those of draft-ietf-httpapi-idempotency-key-header and of Stripe: 409 while the first request
-is in progress, 422 if the key is used for another request. Unlike Stripe, the gateway stores no failures:
-SDKs retry a failed request under the same key, and expect it to run. Only a complete response is stored, for
-24 hours. The key is released if the request was denied, failed, was aborted by the client, or has a response
-larger than MAX_STORED_BYTES; the usage until then has been charged.
+The statuses are those of draft-ietf-httpapi-idempotency-key-header and of Stripe. The response is 409 while
+the first request is in progress, and 422 if the key was used for another request. Unlike Stripe, the gateway
+stores no failures, because SDKs retry a failed request under the same key and expect it to run. Only a
+complete response is stored, for 24 hours. The key is released if the request was denied, failed, was aborted
+by the client, or has a response larger than MAX_STORED_BYTES. What the request used until then is charged.
 
-Keys belong to a project. The database decides which request runs, so that any number of processes agree.
-Without the database no request with a key is run.
+A key belongs to a project. The database decides which request runs, so any number of processes agree. While
+the database is down, requests with a key are not run.
 """
 
 import asyncio
@@ -45,17 +45,17 @@ MAX_STORED_BYTES = 4 * 1024 * 1024
 LEASE_RENEW_INTERVAL_S = 10
 RETRY_DELAYS_S = (0.05, 0.1, 0.2)
 PER_REQUEST_HEADERS = ("x-request-id", "x-cost-usd", "x-gateway-overhead-ms", "x-ratelimit-")
-"""Prefixes of headers that are about the first request and not about its response."""
+"""Prefixes of headers that describe the first request, so a replayed response does not contain them."""
 
 log = structlog.get_logger()
 
 
 class KeyInUse(Exception):
-    """The first request under this key has not ended."""
+    """The first request with this key has not ended."""
 
 
 class StoredResponse(msgspec.Struct):
-    """A response as it was sent; a stream keeps its chunks."""
+    """A response as it was sent. The chunks of a stream are kept separate."""
 
     status: int
     headers: Headers
@@ -63,12 +63,12 @@ class StoredResponse(msgspec.Struct):
     is_stream: bool
 
     def encrypt(self, project_id: int) -> str:
-        """Return the response under the project's encryption key."""
+        """Encrypt the response with the project's encryption key."""
         return vault.seal(project_id, b64encode(zlib.compress(msgspec.msgpack.encode(self), 1)).decode())
 
     @classmethod
     def decrypt(cls, project_id: int, ciphertext: str) -> "StoredResponse":
-        """Return a stored response. Raises vault.DecryptionError."""
+        """Decrypt a stored response. Raises vault.DecryptionError."""
         return msgspec.msgpack.decode(
             zlib.decompress(b64decode(vault.unseal(project_id, ciphertext))), type=cls
         )
@@ -76,20 +76,20 @@ class StoredResponse(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The request is to run. `writer` is the client's, or one that also stores what it writes."""
+    """The request must run. `writer` is the client's writer, or one that also stores the response."""
 
     writer: ResponseWriter
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The first request under the same key has this response."""
+    """The first request with the same key has this response."""
 
     stored: StoredResponse
 
 
 async def claim(parsed: Parsed[ClientRequest], writer: ResponseWriter) -> Run | Replay:
-    """Decide whether the request runs. A request without an Idempotency-Key always does.
+    """Decide whether the request runs. A request without an Idempotency-Key always runs.
 
     Raises GatewayError if the key is malformed, in use, or was used for another request, and DatabaseError.
     """
@@ -101,7 +101,7 @@ async def claim(parsed: Parsed[ClientRequest], writer: ResponseWriter) -> Run | 
 
 
 async def replay(planned: Planned, replayed: Replay, writer: ResponseWriter) -> RequestResult:
-    """Hand the stored response to the writer. It costs nothing."""
+    """Send the stored response. It costs nothing."""
     stored = replayed.stored
     headers = {
         **planned.headers(),
@@ -119,10 +119,10 @@ async def replay(planned: Planned, replayed: Replay, writer: ResponseWriter) -> 
 
 
 class Lease:
-    """The right of a request to run under its key.
+    """The right of a request to run with its key.
 
-    It is renewed while the request's task runs. If the process is killed, the lease expires within 45
-    seconds, so that the key can be used again.
+    The request's task renews the lease while it runs. If the process is killed, the lease expires within 45
+    seconds. The key can then be used again.
     """
 
     def __init__(self, parsed: Parsed[ClientRequest]) -> None:
@@ -133,7 +133,7 @@ class Lease:
         self.renew_task: asyncio.Task[None] | None = None
 
     async def acquire(self) -> StoredResponse | None:
-        """Return the first request's response, or None if this request is to run. Raises GatewayError."""
+        """Return the stored response, or None if this request must run. Raises GatewayError."""
         key = self.parsed.caller.received.request.header(HEADER)
         if not (0 < len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
             raise errors.idempotency_key_malformed()
@@ -145,9 +145,10 @@ class Lease:
         return stored
 
     async def _find_or_claim_with_retries(self, key: str) -> StoredResponse | None:
-        """Retry for a moment, since a response is stored only when its last byte has been sent.
+        """Find the response or claim the key. Retry for a short time while the key is in use.
 
-        A client that repeats its request at once must not get a conflict.
+        A response is stored when its last byte has been sent. A client that repeats its request at once must
+        not get a conflict because of that delay.
         """
         for delay in RETRY_DELAYS_S:
             with suppress(KeyInUse):
@@ -184,7 +185,7 @@ class Lease:
         )
 
     async def release(self) -> None:
-        """Let another request use the key."""
+        """Release the key, so that another request can use it."""
         await self._end(lambda: IdempotentRequest.objects.release(self.claim_id))
 
     async def _end(self, query: Callable[[], Any]) -> None:
@@ -207,7 +208,7 @@ class Lease:
 
 
 class StoringWriter:
-    """Writes a response to the client, and stores it under its key when it is complete."""
+    """Writes a response to the client, and stores it with its key when it is complete."""
 
     def __init__(self, inner: ResponseWriter, lease: Lease) -> None:
         self.inner, self.lease = inner, lease
@@ -216,7 +217,7 @@ class StoringWriter:
         self.size = 0
 
     def respond(self, response: Response | ChunkedResponse) -> None:
-        """Keep a non-streaming response for `finish`."""
+        """Keep a copy of a non-streaming response, and pass the response on."""
         self._begin(response.status, response.headers, is_stream=False)
         for chunk in response.chunks:
             self._keep(chunk)
@@ -233,11 +234,11 @@ class StoringWriter:
         await self.inner.write(chunk)
 
     def abandon(self) -> None:
-        """Leave the stream without an end."""
+        """End the connection without the end of the stream."""
         self.inner.abandon()
 
     async def finish(self, *, succeeded: bool) -> None:
-        """Store the response if the request succeeded, and only then complete it for the client."""
+        """Store the response if the request succeeded, and then complete it for the client."""
         if succeeded and self.size <= MAX_STORED_BYTES:
             await self.lease.complete(self._stored())
         else:
@@ -261,7 +262,10 @@ class StoringWriter:
 
 
 def fingerprint(parsed: Parsed[ClientRequest]) -> str:
-    """Return a keyed digest of the request: a database dump cannot confirm a guessed request."""
+    """Return a keyed digest of the request.
+
+    Without the key, a dump of the database cannot confirm a guessed request.
+    """
     operation = parsed.caller.received.operation
     head = f"{operation.name} {operation.format} {sorted(parsed.url_params.items())}\n".encode()
     body = parsed.client_request.body

@@ -1,4 +1,4 @@
-"""Second stage: the client's request, read from its body."""
+"""Second stage: read and parse the client's request."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ R_co = TypeVar("R_co", bound=ClientRequest, covariant=True)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parsed(Generic[R_co]):
-    """A client's request in its own format. `url_params` are the parts of it that its URL states."""
+    """A client's request in its own format. `url_params` are the parameters in its URL."""
 
     caller: Authenticated
     client_request: R_co
@@ -29,7 +29,7 @@ class Parsed(Generic[R_co]):
         return self.caller.headers()
 
     def usage_entry(self) -> UsageEntry:
-        """Return the usage record with what the client requested."""
+        """Return the usage record with the model and settings that the client requested."""
         entry, facts = self.caller.usage_entry(), self.client_request.facts
         entry.requested_model, entry.streamed = redact(facts.model), facts.stream
         return entry
@@ -38,7 +38,7 @@ class Parsed(Generic[R_co]):
 async def parse(
     caller: Authenticated, parse_body: Callable[..., R_co], url_params: Mapping[str, Any]
 ) -> Parsed[R_co]:
-    """Read the body, without a byte order mark (RFC 8259, section 8.1).
+    """Read and parse the body, without a byte order mark (RFC 8259, section 8.1).
 
     Raises InvalidRequest, UnsupportedCoding, CorruptBody, BodyTooLarge or ClientDisconnected.
     """

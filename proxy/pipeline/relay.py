@@ -1,4 +1,4 @@
-"""Sixth stage: relay a provider's response to the client, and measure it on the way."""
+"""Sixth stage: relay the provider's response to the client, and meter it."""
 
 import asyncio
 import time
@@ -36,7 +36,8 @@ FORWARDED_RESPONSE_HEADERS = (
     "openai-version",
     "request-id",
 )
-"""Headers of a provider that concern the client. Others are hop-by-hop or about the operator's account."""
+"""Headers of a provider that the client gets. The others are hop-by-hop, or concern the operator's account.
+"""
 
 log = structlog.get_logger()
 
@@ -44,7 +45,7 @@ log = structlog.get_logger()
 async def relay(
     admitted: Admitted, attempted: OpenStream | WholeResponse, writer: ResponseWriter
 ) -> RequestResult:
-    """Hand the response to the writer, and return how the request ended. It never raises for a stream."""
+    """Relay the response, and return how the request ended. For a stream, this raises no exception."""
     match attempted:
         case OpenStream():
             return await StreamRelay(admitted, attempted, writer).run()
@@ -55,7 +56,11 @@ async def relay(
 
 
 def relay_error(admitted: Admitted, attempted: WholeResponse, writer: ResponseWriter) -> RequestResult:
-    """Relay a provider's own error: unchanged within a format if the client can act on it, else converted."""
+    """Relay a provider's error.
+
+    It passes unchanged if client and provider use the same format and the client can act on it. Otherwise it
+    is converted.
+    """
     request_id = admitted.planned.routed.parsed.caller.received.request_id
     relayed = relayed_errors.relay(admitted.planned.candidate, attempted.response, attempted.body, request_id)
     headers = client_headers(admitted, attempted.response, attempted.dropped) | relayed.headers
@@ -66,7 +71,10 @@ def relay_error(admitted: Admitted, attempted: WholeResponse, writer: ResponseWr
 
 
 async def relay_whole(admitted: Admitted, attempted: WholeResponse, writer: ResponseWriter) -> RequestResult:
-    """Charge a non-streaming response, and relay it. Raises CallFailed if it cannot be read or converted."""
+    """Charge a non-streaming response, and relay it.
+
+    Raises CallFailed if it cannot be parsed, converted or recorded.
+    """
     caller, status = admitted.planned.routed.parsed.caller, attempted.response.status
     parsed, charged = read_response(admitted, attempted)
     with charged_failures(admitted, charged, attempted.dropped):
@@ -85,7 +93,7 @@ async def relay_whole(admitted: Admitted, attempted: WholeResponse, writer: Resp
 
 
 async def defer_if_pending(admitted: Admitted, body: bytes) -> bool:
-    """Return whether the response continues in the background, and is stored to be charged later."""
+    """Return whether the response continues in the background, and was stored to be charged later."""
     if not admitted.planned.candidate.plan.facts.is_background:
         return False
     state = read_state(body)
@@ -105,9 +113,9 @@ def recorder_for(admitted: Admitted) -> Recorder:
 
 
 def read_response(admitted: Admitted, attempted: WholeResponse) -> tuple[ParsedResponse, Charge]:
-    """Parse and charge a response.
+    """Parse and charge a response. Raises CallFailed if it cannot be converted.
 
-    A response that cannot be converted is charged too, since the provider bills every success.
+    Such a response is charged too, because the provider bills every success.
     """
     plan = admitted.planned.candidate.plan
     try:
@@ -121,14 +129,14 @@ def read_response(admitted: Admitted, attempted: WholeResponse) -> tuple[ParsedR
 def charge_whole(
     admitted: Admitted, attempted: WholeResponse, usage: Usage | None, output_tokens: int
 ) -> Charge:
-    """Return the charge for a non-streaming response; without a usage, for the count of its output."""
+    """Return the charge for a non-streaming response. If it reports no usage, the usage is estimated."""
     billed = usage or unreported_usage(admitted, output_tokens, attempted.body)
     return charge_reported(admitted, billed, attempted.response)
 
 
 @contextmanager
 def charged_failures(admitted: Admitted, charged: Charge, dropped: tuple[str, ...]) -> Iterator[None]:
-    """Charge the response although the block fails or is cancelled."""
+    """Charge the response even if the code in the `with` block fails or is cancelled. Raises CallFailed."""
     try:
         yield
     except asyncio.CancelledError as error:
@@ -139,12 +147,12 @@ def charged_failures(admitted: Admitted, charged: Charge, dropped: tuple[str, ..
 
 
 def failure_of(admitted: Admitted, error: Exception) -> GatewayError:
-    """Return the error that the client gets; it names the provider."""
+    """Return the error for the client. It names the provider."""
     return errors.from_exception(error, admitted.planned.candidate.target.account.provider.name)
 
 
 class StreamRelay:
-    """Relays one stream: forwards each chunk as it arrives, while the meter reads it."""
+    """Relays one stream. It forwards each chunk as it arrives, and the meter reads the chunk."""
 
     def __init__(self, admitted: Admitted, opened: OpenStream, writer: ResponseWriter) -> None:
         self.admitted, self.opened, self.writer = admitted, opened, writer
@@ -158,23 +166,23 @@ class StreamRelay:
         self.first_token_at: float | None = None
 
     async def run(self) -> RequestResult:
-        """Relay the stream to its end. However it ends, its usage is charged."""
+        """Relay the stream to its end. The usage is charged even if the stream fails."""
         error = await self.relay_until_failure()
-        # OpenAI's SDK disconnects right after the final event. If it was sent, the stream succeeded.
+        # OpenAI's SDK disconnects right after the final event. If that event was sent, the request succeeded.
         error = None if self.client.is_complete else error
         if error is not None and not await self.send_error(error):
             self.writer.abandon()
         self.client.close()
-        self.recorder.begin()  # Ids from before the failure. Nobody waits until they are stored.
+        self.recorder.begin()  # Issued before the failure; do not wait.
         return self.result(error)
 
     async def relay_until_failure(self) -> GatewayError | None:
-        """Return why the stream could not be relayed to its end, or None."""
+        """Relay the stream. Return the reason why it could not be relayed to its end, or None."""
         try:
             await self.pump()
         except asyncio.CancelledError:
             outlive_cancellation()
-            # The server may report the disconnect only by cancelling the task.
+            # The ASGI server may report the disconnect only by cancelling the task.
             reason = self.caller.received.request.disconnect_watcher.abort_reason
             return errors.shutting_down() if reason is None else errors.from_exception(reason)
         except Exception as error:
@@ -182,7 +190,7 @@ class StreamRelay:
         return None
 
     async def pump(self) -> None:
-        """Forward chunks.
+        """Forward the chunks of the stream.
 
         Raises GatewayError if the provider fails or the reservation is used up, ClientDisconnected, and
         UpstreamError if the provider's connection breaks.
@@ -196,7 +204,8 @@ class StreamRelay:
                 if self.may_continue and (id := self.recorder.response_id):
                     await self.store_background_response(id)
                 if meter.saw_final_event:
-                    # The client may disconnect after the final event, and use an id at once.
+                    # The client may disconnect after the final event, and use an id at once, so the ids must
+                    # be stored first.
                     await self.recorder.store()
                 if data:
                     await client.send(data)
@@ -268,7 +277,7 @@ def client_headers(admitted: Admitted, response: UpstreamResponse, dropped: tupl
 
 
 def forwarded_headers(plan: UpstreamPlan, response: UpstreamResponse) -> Headers:
-    """Return the provider's headers that the client gets, with the content type of the client's format."""
+    """Return the provider's headers for the client, with the content type of the client's format."""
     relayed = {
         name: response.headers[name] for name in FORWARDED_RESPONSE_HEADERS if name in response.headers
     }

@@ -1,4 +1,4 @@
-"""Responses of the gateway itself: its headers, and its errors in the client's format."""
+"""Responses that the gateway creates: its headers, and its errors in the client's format."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +23,10 @@ from proxy.pipeline.charges import Charge
 from proxy.pipeline.settle import Progress, RequestResult, caller_of, received_of
 
 OUTCOMES_WITHOUT_RATE_LIMITS = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE)
-"""Outcomes of responses that nobody reads, or whose rate limits cannot be known now."""
+"""Outcomes without rate-limit headers:
+
+the client has closed the connection, or the limits cannot be looked up.
+"""
 
 Failure = Exception | asyncio.CancelledError
 ErrorRenderer = Callable[[ApiError, str], bytes]
@@ -47,9 +50,9 @@ ERROR_RENDERERS: dict[str, ErrorRenderer] = {
 
 
 async def respond_with_error(progress: Progress, error: Failure, writer: ResponseWriter) -> RequestResult:
-    """Hand an error to the writer in the format of the operation, and return the result.
+    """Send an error in the format of the operation, and return the result of the request.
 
-    A cancellation becomes a 503: only a stopping server cancels requests.
+    A cancellation becomes a 503, because only a server that is shutting down cancels requests.
     """
     result, shown = result_of(error)
     headers = with_dropped(progress.headers(), result.dropped)
@@ -65,7 +68,7 @@ async def respond_with_error(progress: Progress, error: Failure, writer: Respons
 
 
 def unrecorded_error(request: GatewayRequest, error: GatewayError, format: str) -> Response:
-    """Return an error for a request that needs no key and leaves no record."""
+    """Render an error for a request that needs no key and leaves no usage record."""
     request_id = choose_request_id(request, uuid7())
     headers = {
         "x-request-id": request_id,
@@ -77,7 +80,7 @@ def unrecorded_error(request: GatewayRequest, error: GatewayError, format: str) 
 
 
 def result_of(error: Failure) -> tuple[RequestResult, GatewayError]:
-    """Return how a failed request ends, and the error that its client gets."""
+    """Return the result of a failed request, and the error for its client."""
     charge: Charge | None = None
     budget_id: int | None = None
     dropped: tuple[str, ...] = ()
@@ -106,12 +109,15 @@ def result_of(error: Failure) -> tuple[RequestResult, GatewayError]:
 
 
 def with_dropped(headers: Headers, dropped: tuple[str, ...]) -> Headers:
-    """Add which settings of the client the provider's format lacks."""
+    """Add the header that names the dropped settings."""
     return {**headers, "x-gateway-dropped": ", ".join(dropped)} if dropped else headers
 
 
 async def rate_limit_headers(progress: Progress, outcome: Outcome) -> Headers:
-    """Look up the rate limits for the response to a known caller; a reservation has stated them already."""
+    """Look up the rate-limit headers for an authenticated caller.
+
+    The result is empty after admission, because the headers of the reservation already contain them.
+    """
     match progress:
         case Received() | Admitted():
             return {}

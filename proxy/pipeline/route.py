@@ -1,4 +1,4 @@
-"""Third stage: which account and model serve a request, and how it is sent there."""
+"""Third stage: choose the account and model for a request, and plan how to send it."""
 
 from dataclasses import dataclass
 
@@ -17,23 +17,23 @@ from proxy.routing.targets import Candidate, Target
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routed:
-    """A request with the targets that serve its model: one today, and never none."""
+    """A request with the targets that serve its model: at least one, and currently exactly one."""
 
     parsed: Parsed[ClientRequest]
     targets: tuple[Target, ...]
 
     @property
     def target(self) -> Target:
-        """Return the target that is priced and called first."""
+        """Return the first target: its price applies, and it is called first."""
         return self.targets[0]
 
     def headers(self) -> Headers:
-        """Return the caller's headers, and which provider and model serve the request."""
+        """Return the caller's headers, and the headers that name the provider and model of the target."""
         provider, model = self.target.account.slug, self.target.model
         return {**self.parsed.headers(), "x-gateway-provider": provider, "x-gateway-model": model}
 
     def usage_entry(self) -> UsageEntry:
-        """Return the usage record with the target, and its price in the standard tier."""
+        """Return the usage record with the target, and the target's price in the standard tier."""
         entry, target = self.parsed.usage_entry(), self.target
         entry.provider, entry.provider_model = target.account.slug, redact(target.model)
         entry.price = target.price and target.price.for_tier()
@@ -42,14 +42,14 @@ class Routed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planned:
-    """A request with a plan for each target: in the client's format, or converted."""
+    """A request with a plan for each target: pass-through or conversion."""
 
     routed: Routed
     candidates: tuple[Candidate, ...]
 
     @property
     def candidate(self) -> Candidate:
-        """Return the candidate that is priced and called first."""
+        """Return the first candidate: its price applies, and it is called first."""
         return self.candidates[0]
 
     def headers(self) -> Headers:
@@ -62,18 +62,24 @@ class Planned:
 
 
 async def route(parsed: Parsed[ClientRequest]) -> Routed:
-    """Find where the model is served. Raises InvalidRequest, or GatewayError if the key may not use it."""
+    """Find the targets that serve the model.
+
+    Raises InvalidRequest, or GatewayError if the key may not use the model.
+    """
     principal, model = parsed.caller.principal, parsed.client_request.facts.model
     check_model_name(principal, model)
     return Routed(parsed, (await resolve.resolve(principal, model),))
 
 
 def check_model_name(principal: Principal, model: str) -> None:
-    """Raise InvalidRequest or GatewayError for a name that the key cannot use."""
+    """Check the model's name.
+
+    Raises InvalidRequest for a malformed name, and GatewayError for a model that the key may not use.
+    """
     if not model.isprintable():
         raise InvalidRequest("The model name contains unprintable characters.", "model")
     if contains_key(model):
-        # The name is sent to the provider as it is, in the body or the URL.
+        # The name is sent to the provider unchanged, in the body or the URL.
         text = "The model's name contains an API key. Send the key in the authorization header only."
         raise InvalidRequest(text, "model")
     if not principal.allows_model(model):
@@ -81,7 +87,7 @@ def check_model_name(principal: Principal, model: str) -> None:
 
 
 async def plan(routed: Routed) -> Planned:
-    """Plan how to reach each target.
+    """Plan how to call each target.
 
     Raises InvalidRequest, GatewayError if a provider's format cannot express the operation or the request
     names an id of another project, and DatabaseError if ids cannot be looked up.

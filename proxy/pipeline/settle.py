@@ -1,4 +1,4 @@
-"""Last stage: settle the reservation, write the usage record, count the request and log it."""
+"""Last stage: settle the reservation, write the usage record, and count and log the request."""
 
 import time
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from proxy.pipeline.route import Planned, Routed
 from proxy.routing.targets import Target
 
 Recorded = Authenticated | LocatedResponse | Parsed[Any] | Routed | Planned | Admitted
-"""Stages of a request that leaves a usage record."""
+"""Stages of a request for which a usage record is written."""
 Progress = Received | Recorded
 """The last stage that a request has reached."""
 
@@ -33,13 +33,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class RequestResult:
-    """The end of a request.
+    """The result of a request.
 
-    `charge` is None if nothing is billed. `first_token_at` is a reading of `time.perf_counter`.
-    `blocking_budget_id` names the budget that denied the request. `dropped` names the settings that the
-    provider's format lacks. `is_recorded` is true if the ledger has written the record itself. `is_deferred`:
-    the response continues in the background, and the record is written when it has ended. `was_background`:
-    it could have continued, but has ended with the request.
+    `charge` is None if nothing is billed. `first_token_at` is a value of `time.perf_counter`.
+    `blocking_budget_id` is the budget that denied the request. `dropped` names the dropped settings.
+    `is_recorded` is true if the ledger itself has written the record. `is_deferred` is true if the response
+    continues in the background; the record is written when it has ended. `was_background` is true if the
+    response was stored as a background response, but ended with the request.
     """
 
     outcome: Outcome
@@ -55,14 +55,14 @@ class RequestResult:
 
 
 INTERRUPTED = RequestResult(Outcome.UNAVAILABLE, 503, "service_unavailable")
-"""The result of a request that ends without one."""
+"""The result of a request that was interrupted before it had one."""
 
 
 async def settle(progress: Progress, result: RequestResult) -> None:
-    """End a request: once, before its response is complete for the client.
+    """Settle a request once, before its response is complete for the client.
 
-    The ledger completes a write whose request is cancelled, so the response that agrees with it is still
-    sent.
+    If the request is cancelled during this write, the ledger still completes the write. The client then still
+    gets the response that agrees with the record.
     """
     seconds = time.perf_counter() - received_of(progress).started_at
     match progress:
@@ -91,7 +91,7 @@ async def settle(progress: Progress, result: RequestResult) -> None:
 
 
 async def save(progress: Recorded, entry: UsageEntry, result: RequestResult) -> None:
-    """Write the record, unless it is deferred; settle or release the reservation if there is one."""
+    """Write the record unless it is deferred, and settle or release the reservation if there is one."""
     match progress:
         case Admitted() if result.is_deferred:
             await ledger.current().defer(progress.reservation)
@@ -104,7 +104,7 @@ async def save(progress: Recorded, entry: UsageEntry, result: RequestResult) -> 
 
 
 def complete_entry(progress: Recorded, result: RequestResult, seconds: float) -> UsageEntry:
-    """Return the whole usage record of a request."""
+    """Return the complete usage record of a request."""
     entry = progress.usage_entry()
     entry.outcome, entry.status_code, entry.error = (
         result.outcome.value,
@@ -123,7 +123,7 @@ def complete_entry(progress: Recorded, result: RequestResult, seconds: float) ->
 
 
 def warn_of_unknown_tier(progress: Recorded, entry: UsageEntry) -> None:
-    """Log a request in a service tier whose rates are not known: it may cost more than was charged."""
+    """Log a request in a service tier without known rates. It may cost more than the charge."""
     if entry.price is not None and entry.price.unknown_tier:
         log.warning(
             "service_tier_not_priced",
@@ -136,7 +136,7 @@ def warn_of_unknown_tier(progress: Recorded, entry: UsageEntry) -> None:
 
 
 def received_of(progress: Progress) -> Received:
-    """Return the first stage of a request."""
+    """Return the `Received` stage of a request."""
     match progress:
         case Received():
             return progress
@@ -145,7 +145,7 @@ def received_of(progress: Progress) -> Received:
 
 
 def caller_of(progress: Recorded) -> Authenticated:
-    """Return the stage that knows the caller."""
+    """Return the `Authenticated` stage of a request."""
     match progress:
         case Authenticated():
             return progress
@@ -160,7 +160,7 @@ def caller_of(progress: Recorded) -> Authenticated:
 
 
 def labels(progress: Progress) -> tuple[str, str]:
-    """Return model and provider for metrics.
+    """Return the model and the provider for metrics.
 
     Models without a price share one label, because clients can send any name.
     """
@@ -184,7 +184,7 @@ def target_labels(target: Target) -> tuple[str, str]:
 def log_request(
     received: Received, result: RequestResult, seconds: float, fields: Mapping[str, object]
 ) -> None:
-    """Write the line of a request. Its message and its fields are those of the reference systems."""
+    """Write the log line of a request."""
     succeeded = result.status < 400
     log.info(
         "request_completed" if succeeded else "request_failed",
@@ -214,7 +214,7 @@ UNKNOWN_CALLER_FIELDS: dict[str, object] = {
 
 
 def logged_fields(caller: Authenticated, entry: UsageEntry) -> dict[str, object]:
-    """Return the fields of the line that come from the usage record."""
+    """Return the fields of the log line that come from the usage record."""
     return {
         "model": entry.requested_model,
         "provider": entry.provider,

@@ -1,7 +1,7 @@
-"""Deferred records: those of requests whose responses their providers continue in the background.
+"""Deferred records: the records of requests whose responses continue in the background.
 
-What is needed to charge such a response is stored before its request ends. The record of the request is
-written when the response has ended (`settlement.py`), by whichever process polls it (`poller.py`).
+The gateway stores what it needs to charge such a response before the request ends. When the response has
+ended, the process that polls it (`poller.py`) writes the record (`settlement.py`).
 """
 
 from contextlib import suppress
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 async def store(admitted: Admitted, response_id: str) -> bool:
-    """Store what is needed to charge a response later. Return False if the database does not accept it."""
+    """Store what is needed to charge a response later. Return False if the database cannot store it."""
     background = background_response(admitted, response_id)
     try:
         if database_health.is_down:
@@ -48,7 +48,7 @@ async def store(admitted: Admitted, response_id: str) -> bool:
 
 
 def background_response(admitted: Admitted, response_id: str) -> BackgroundResponse:
-    """Return the row of a response, with the record that is written if its result cannot be fetched."""
+    """Return the row of a response, with the record that is written if the result cannot be fetched."""
     target, entry = admitted.planned.candidate.target, admitted.usage_entry()
     entry.reserved_nano = admitted.reservation.amount
     apply_charge(entry, charge(admitted, assumed_usage(admitted), estimated=True))
@@ -69,9 +69,9 @@ def encode_price(price: Price | None) -> str:
 
 
 async def discard(id: UUID) -> bool:
-    """Forget a response whose record has been written; return False if that was done before.
+    """Delete the row of a response whose record has been written. Return False if it was already deleted.
 
-    If the database does not answer, the next poll settles the response again, which has no effect.
+    If the database does not respond, the next poll settles the response again, which has no effect.
     """
     with suppress(DatabaseError):
         return await run_query(BackgroundResponse.objects.discard, id)

@@ -1,7 +1,7 @@
 """Poll providers for the results of background responses, until their records are written.
 
-The process that holds the ledger's lease polls. Polls are claimed in the database as well, so two processes
-that believe to hold the lease do not make the same poll.
+Only the process that holds the ledger's lease polls. Each poll is also claimed in the database. If two
+processes both assume that they hold the lease, they therefore do not make the same poll.
 """
 
 import asyncio
@@ -33,18 +33,21 @@ from proxy.routing.targets import UpstreamRequest
 from proxy.upstream.errors import UpstreamError
 
 POLL_INTERVAL_S = 1
-"""Seconds between looks for responses that are due."""
+"""Seconds between queries for responses that are due."""
 POLL_TIMEOUT_S = 30
 MAX_CONCURRENT = 50
 MAX_CONCURRENT_PER_PROJECT = 20
-"""Polls at the same time. A provider of one project that hangs must not delay the polls of others."""
+"""Maximum number of polls at the same time for one project.
+
+If the provider of one project hangs, the polls of other projects are not delayed.
+"""
 MISSING_STATUSES = (404, 410)
 
 log = structlog.get_logger()
 
 
 class PollFailed(Exception):
-    """A response could not be fetched. `is_missing`: the provider says that it does not exist."""
+    """A response could not be fetched. `is_missing`: the provider reports that it does not exist."""
 
     def __init__(self, reason: str, *, is_missing: bool = False) -> None:
         super().__init__(reason)
@@ -59,7 +62,7 @@ class Poller:
         """The polls in progress, each with its project."""
 
     async def run(self) -> None:
-        """Poll for as long as the process serves. Log the first failure of a streak."""
+        """Poll while the process serves. Log only the first of several consecutive failures."""
         is_failing = False
         try:
             while True:
@@ -68,7 +71,7 @@ class Poller:
                 if failure is not None and not is_failing:
                     log.warning(
                         "background_polls_delayed",
-                        message="Background responses cannot be polled now. This is tried again.",
+                        message="Background responses cannot be polled now. The gateway tries again.",
                         reason=f"{type(failure).__name__}: {failure}",
                     )
                 is_failing = failure is not None
@@ -78,7 +81,7 @@ class Poller:
             await asyncio.gather(*self.polls, return_exceptions=True)
 
     async def start_due_or_fail(self) -> Exception | None:
-        """Start the polls that are due, if this process has the lease. Return why that failed."""
+        """Start the polls that are due if this process holds the lease. Return the reason if that failed."""
         try:
             if await ledger.current().acquire_lease():
                 await self.start_due()
@@ -87,7 +90,7 @@ class Poller:
         return None
 
     async def start_due(self) -> None:
-        """Start the polls that are due, as far as there is room for them."""
+        """Start as many of the polls that are due as the limits allow."""
         by_project = Counter(self.polls.values())
         busy = [id for id, polls in by_project.items() if polls >= MAX_CONCURRENT_PER_PROJECT]
         room = MAX_CONCURRENT - len(self.polls)
@@ -98,14 +101,14 @@ class Poller:
                 self.start(background)
 
     def start(self, background: BackgroundResponse) -> None:
-        """Start one poll."""
+        """Start the poll of one response."""
         poll_task = asyncio.create_task(poll_or_log(background))
         self.polls[poll_task] = background.project_id
         poll_task.add_done_callback(self.polls.pop)
 
 
 async def poll_or_log(background: BackgroundResponse) -> None:
-    """Poll one response; log a failure in the gateway."""
+    """Poll one response. Log an exception in the gateway."""
     try:
         await poll(background)
     except Exception as error:
@@ -118,7 +121,7 @@ async def poll_or_log(background: BackgroundResponse) -> None:
 
 
 async def poll(background: BackgroundResponse) -> None:
-    """Fetch a response, and settle it if it has ended or its result cannot be expected any more."""
+    """Fetch a response. Settle it if it has ended, or if its result cannot be expected any more."""
     age = timezone.now() - background.created_at
     try:
         state = await fetch(background)
@@ -155,7 +158,7 @@ async def fetch(background: BackgroundResponse) -> ResponseState:
 
 
 async def account_of(background: BackgroundResponse) -> Account:
-    """Return the account of a response, even if its project may not use it any more. Raises PollFailed."""
+    """Return the account of a response, even if its project may no longer use it. Raises PollFailed."""
     own = await project_accounts_cache.get(background.project_id)
     by_digest = accounts_by_digest((*own, *load_operator_accounts()), background.response_id)
     if background.digest not in by_digest:
@@ -165,7 +168,7 @@ async def account_of(background: BackgroundResponse) -> Account:
 
 
 async def store_ids(background: BackgroundResponse, account: Account, body: bytes) -> None:
-    """Store the ids of the items of a response that has ended, which a later request may name."""
+    """Store the ids of the items of a response that has ended, because later requests may name them."""
     entry, reader = decode_entry(background.entry), ResponsesIdReader(can_be_named=True)
     recorder = Recorder(entry.project_id, entry.request_id, account, reader, entry.requested_model)
     await recorder.read_response(body)

@@ -1,7 +1,7 @@
 """Settlement of background responses: one usage record for each, when its result is known or lost.
 
-The record is that of the request that created the response. It is written once, by the poller or by a request
-of the client: the ledger ignores a second settlement, unless the first one was an estimate.
+The record belongs to the request that created the response. The poller or a request of the client writes it.
+It is written once, because the ledger ignores a second settlement unless the first one was an estimate.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,13 @@ from proxy.pipeline.background.deferral import discard
 from proxy.pipeline.charges import Charge, apply_charge, charge_at
 
 MAX_AGE = timedelta(hours=24)
-"""Age at which a response that has not ended, or cannot be fetched, is charged by its estimate."""
+"""Age at which a response that has not ended, or that cannot be fetched, is charged by an estimate."""
 MISSING_AFTER = timedelta(minutes=10)
-"""Age from which a provider's 404 is believed.
+"""Age from which the gateway accepts a provider's 404 as final.
 
-OpenAI keeps a response that is not stored for about ten minutes (developers.openai.com/api/docs/guides/
-background). A server with several replicas may not know a new response at once.
+OpenAI keeps a response that is not stored for about ten minutes
+(developers.openai.com/api/docs/guides/background). A server with several replicas may not know a new response
+at once.
 """
 
 log = structlog.get_logger()
@@ -40,7 +41,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of a background response, as its record states it."""
+    """The end of a background response, as its usage record describes it."""
 
     outcome: Outcome
     status: int
@@ -62,7 +63,7 @@ async def settle_pending(project_id: int, digest: str, state: ResponseState | No
 
 
 async def settle_result(background: BackgroundResponse, state: ResponseState) -> None:
-    """Charge a response that has ended, and write its record."""
+    """Charge a response that has ended, and write its usage record."""
     entry = decode_entry(background.entry)
     price = msgspec.json.decode(background.price, type=Price) if background.price else None
     if (charged := charge_for(entry, state, price)) is None:
@@ -73,7 +74,7 @@ async def settle_result(background: BackgroundResponse, state: ResponseState) ->
 
 
 async def settle_estimate(background: BackgroundResponse, end: End, reason: str) -> None:
-    """Charge a response whose result cannot be known by its estimate, and write its record."""
+    """Charge a response whose result cannot be known by an estimate, and write its usage record."""
     log.warning(
         "background_response_estimated",
         message="The result of a background response could not be fetched. It is charged by an estimate: its "
@@ -97,7 +98,10 @@ def end_of(state: ResponseState) -> End:
 
 
 def charge_for(estimate: UsageEntry, state: ResponseState, price: Price | None) -> Charge | None:
-    """Return the charge for a response; None if it failed without output, which providers do not bill."""
+    """Return the charge for a response.
+
+    It is None if the response failed without output, because providers do not bill such a response.
+    """
     if state.usage is not None:
         return charge_at(price, state.usage)
     if state.status == FAILED and not state.output_tokens:
@@ -108,7 +112,7 @@ def charge_for(estimate: UsageEntry, state: ResponseState, price: Price | None) 
 
 
 async def write(background: BackgroundResponse, entry: UsageEntry, end: End) -> None:
-    """Write the record; forget the response after that, so that a killed process loses nothing."""
+    """Write the record, then delete the row. If the process is killed in between, nothing is lost."""
     entry.outcome, entry.status_code, entry.error = end.outcome.value, end.status, redact(end.error_code)
     entry.latency_us = (timezone.now() - entry.created_at) // timedelta(microseconds=1)
     await ledger.current().settle(ReservationGrant(entry.id, entry.reserved_nano or 0), entry)

@@ -1,6 +1,6 @@
 """Admin pages of provider credentials, idempotent requests, issued ids and background responses.
 
-Credentials belong to tenants: their secrets are neither shown nor changed here.
+Credentials belong to tenants, so the operator can neither see nor change their secrets here.
 """
 
 from django.contrib import admin

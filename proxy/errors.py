@@ -1,4 +1,4 @@
-"""Errors of the gateway itself, each with its status, its text and the outcome of the request."""
+"""Errors that the gateway sends: the status, the text and the outcome of the request."""
 
 import math
 import time
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 class GatewayError(Exception):
     """An error that the client gets in its own format.
 
-    `outcome` is stored in the usage record and counted; `headers` are sent with the response.
+    `outcome` is stored in the usage record and counted in the metrics. `headers` are sent with the response.
     """
 
     def __init__(self, outcome: Outcome, api_error: ApiError, headers: dict[str, str] | None = None) -> None:
@@ -44,7 +44,7 @@ class GatewayError(Exception):
 
 
 def without_keys(error: ApiError) -> ApiError:
-    """Redact keys in the texts, which may repeat what a client or provider sent."""
+    """Redact API keys in the texts of the error, which may repeat what a client or provider sent."""
     param = error.param and redact(error.param)
     return replace(error, message=redact(error.message), code=redact(error.code), param=param)
 
@@ -87,7 +87,10 @@ def invalid_key() -> GatewayError:
 
 
 def too_many_failures(denial: TooManyFailures) -> GatewayError:
-    """Return the same error for every key, so that it does not reveal whether one was valid."""
+    """Return the error for a client network that has failed too often.
+
+    It is the same for every key, so that it does not reveal whether a key was valid.
+    """
     text = "Too many requests without a valid API key came from this address. Try again later."
     return rate_limited(text, {"retry-after": str(math.ceil(denial.retry_after))})
 
@@ -118,7 +121,10 @@ MAX_SHOWN_ID_LENGTH = 100
 
 
 def not_issued(reference: AccountReference) -> GatewayError:
-    """Return the same error whether or not another project has the id."""
+    """Return the error for an id that was not issued to the project.
+
+    It is the same whether or not another project has the id.
+    """
     noun, shown = ISSUED_KINDS[reference.kind], reference.id[:MAX_SHOWN_ID_LENGTH]
     text = (
         f"{noun} with id '{shown}' not found. In the operator's account at this provider, a project can only "
@@ -130,7 +136,7 @@ def not_issued(reference: AccountReference) -> GatewayError:
 
 
 def not_shared(reference: AccountReference) -> GatewayError:
-    """Return the error for objects whose project the gateway cannot know."""
+    """Return the error for an object whose project the gateway cannot determine."""
     noun, shown = UPLOADED_KINDS[reference.kind], reference.id[:MAX_SHOWN_ID_LENGTH]
     code = f"{reference.kind}_not_found"
     text = (
@@ -152,7 +158,7 @@ def unknown_key() -> GatewayError:
 
 
 def wrong_method(request: GatewayRequest, allowed: Collection[str]) -> GatewayError:
-    """Return a 405, or a 426 for a WebSocket handshake: Codex and others then use HTTP."""
+    """Return a 405, or a 426 for a WebSocket handshake. Codex and other clients then use HTTP."""
     if request.method == "GET" and request.header(b"upgrade").lower() == "websocket":
         return websockets_unsupported(allowed)
     names = ", ".join(allowed)
@@ -192,7 +198,10 @@ def unreadable_body(error: BodyTooLarge | UnsupportedCoding | CorruptBody) -> Ga
 
 
 def unsupported_coding(codings: str) -> GatewayError:
-    """Return the error for a coding that cannot be decoded. It names those that can (RFC 9110, 15.5.16)."""
+    """Return the error for a content coding that cannot be decoded.
+
+    It names the supported codings (RFC 9110, 15.5.16).
+    """
     text = (
         f"The request body has the content coding {codings[:100]}, which is not supported. "
         f"Send it without a coding, or with one of {SUPPORTED_CODINGS}."
@@ -259,7 +268,10 @@ def rate_limit_exceeded(denial: RateLimitExceeded) -> GatewayError:
 
 
 def rate_limit_headers(status: RateLimitStatus) -> dict[str, str]:
-    """Return the state of the rate limits: in OpenAI's headers, and in two shorter ones for requests."""
+    """Return the headers with the rate-limit status.
+
+    They are OpenAI's headers, and two shorter headers for requests.
+    """
     headers: dict[str, str] = {}
     for kind, allowance in (("requests", status.requests), ("tokens", status.tokens)):
         if allowance is not None:
@@ -289,7 +301,10 @@ def unbounded_cost(field: str) -> GatewayError:
 
 
 def service_unavailable(error: Exception) -> GatewayError:
-    """Say which component is down. The failure's own text may name hosts, so it is not repeated."""
+    """Return the error for a component that is down.
+
+    It does not repeat the text of the failure, which may name hosts.
+    """
     match error.component if isinstance(error, LedgerUnavailable) else DATABASE:
         case "redis":
             what = "The store of the gateway's budgets and limits does not answer."
@@ -307,7 +322,10 @@ def idempotency_key_malformed() -> GatewayError:
 
 
 def idempotency_key_is_secret() -> GatewayError:
-    """Return the error for an Idempotency-Key that is an API key: these are stored in plain text."""
+    """Return the error for an Idempotency-Key that is an API key.
+
+    Idempotency keys are stored in plain text.
+    """
     text = "The Idempotency-Key contains an API key. Send a random text that is not secret."
     return gateway_error(400, Outcome.INVALID_REQUEST, "invalid_request", "idempotency_key_malformed", text)
 
@@ -330,7 +348,10 @@ def idempotency_key_reused() -> GatewayError:
 
 
 def stored_response_unreadable() -> GatewayError:
-    """Return an error, since running the request again instead would bill it again."""
+    """Return the error for a stored response that cannot be decrypted.
+
+    The request is not run again instead, because that would bill it again.
+    """
     text = (
         "The stored response to this Idempotency-Key cannot be decrypted. "
         "The operator must restore its encryption key."
@@ -364,7 +385,7 @@ def invalid_upstream_response(provider: str, reason: str) -> GatewayError:
 
 
 def upstream_error(error: ApiError) -> GatewayError:
-    """Return an error that a provider itself reported."""
+    """Return an error that a provider reported."""
     return GatewayError(Outcome.UPSTREAM_ERROR, error)
 
 
@@ -375,9 +396,9 @@ def upstream_timeout(provider: str) -> GatewayError:
 
 
 def client_closed() -> GatewayError:
-    """Return the error of a client disconnect, which only the record shows.
+    """Return the error of a client disconnect. Only the usage record contains it.
 
-    499 is the status that nginx logs for it.
+    nginx logs the same status, 499.
     """
     return gateway_error(
         499, Outcome.CLIENT_CLOSED, "network", "client_closed", "The client closed the connection."
@@ -396,7 +417,7 @@ def internal_error() -> GatewayError:
 
 
 def from_exception(error: Exception, provider: str = "The provider") -> GatewayError:
-    """Return the error that the client gets for any exception.
+    """Return the error that the client gets for an exception.
 
     An unexpected exception is logged, and its text is not revealed.
     """

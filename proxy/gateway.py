@@ -1,4 +1,4 @@
-"""The way of a billable request: each stage takes the value of the stage before it."""
+"""Process a billable request: each stage takes the value that the previous stage returned."""
 
 import asyncio
 from typing import Any
@@ -26,7 +26,10 @@ async def handle(
     operation: BodyOperation[ClientRequest],
     **url_params: Any,
 ) -> None:
-    """Respond to a request and settle it, whatever happens. Errors are in the format of the operation."""
+    """Respond to a request, and settle it in every case.
+
+    Errors are in the format of the operation.
+    """
     received = receive(request, operation)
     progress: Progress = received
     result = INTERRUPTED
@@ -46,6 +49,6 @@ async def handle(
     except (Exception, asyncio.CancelledError) as error:
         result = await respond_with_error(progress, error, writer)
     finally:
-        # The client's response is complete only after this: its record exists by then.
+        # `finish` completes the response for the client, so the usage record exists before the client has it.
         await settle(progress, result)
         await writer.finish(succeeded=result.outcome is Outcome.OK)

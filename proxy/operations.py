@@ -1,4 +1,4 @@
-"""Operations of the gateway: the scope that each needs, its format, and how its body is read."""
+"""Operations of the gateway: the scope that each requires, its format, and the parser of its body."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from proxy.formats.openai_responses.compaction import CompactRequest
 from proxy.formats.openai_responses.count_tokens import CountTokensRequest as ResponsesCountTokensRequest
 
 GATEWAY_FORMAT = "gateway"
-"""The gateway's own format, of its usage reports."""
+"""The gateway's own format, which its usage reports use."""
 
 
 class TokenCountRequest(ClientRequest, Protocol):
     """A request for a token count."""
 
     def estimate(self) -> bytes:
-        """Return the response with the gateway's own estimate."""
+        """Return the response with the gateway's estimate."""
 
 
 R_co = TypeVar("R_co", bound=ClientRequest, covariant=True)
@@ -33,9 +33,9 @@ R_co = TypeVar("R_co", bound=ClientRequest, covariant=True)
 class Operation:
     """An operation that a client can request.
 
-    `scope` names the canonical path, which covers every alias. `billable`: it costs money, so it is reserved
-    and settled. `convertible`: providers of other formats can serve it through the neutral format.
-    `other_methods` are those of other operations at the same URL.
+    `scope` names the canonical path; it also covers every alias of the path. A `billable` operation costs
+    money, so it is reserved and settled. A `convertible` operation can be converted for providers of other
+    formats. `other_methods` are the methods of other operations at the same URL.
     """
 
     name: str
@@ -48,7 +48,10 @@ class Operation:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Return the methods of the URL; none restricts nothing. HEAD is GET without the body."""
+        """Return the methods of the URL; the empty result allows all methods.
+
+        HEAD is GET without the body.
+        """
         own = ("GET", "HEAD") if self.method == "GET" else (self.method,) if self.method else ()
         return (*own, *self.other_methods)
 
@@ -60,7 +63,10 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyOperation(Operation, Generic[R_co]):
-    """An operation with a body. `parse` takes the body and what the URL states, and raises InvalidRequest."""
+    """An operation with a body.
+
+    `parse` takes the body and the parameters of the URL, and raises InvalidRequest.
+    """
 
     parse: Callable[..., R_co]
 
@@ -84,7 +90,7 @@ def count_operation(
 
 
 def for_deployment(operation: BodyOperation[ClientRequest]) -> BodyOperation[ClientRequest]:
-    """Return the operation for a URL of Azure OpenAI, whose deployment is the model."""
+    """Return the operation for a URL of Azure OpenAI, in which the deployment is the model's name."""
 
     def parse(body: bytes, deployment: str) -> ClientRequest:
         return operation.parse(set_model(body, deployment))

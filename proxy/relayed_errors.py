@@ -1,4 +1,4 @@
-"""Errors of providers as clients get them: whose key was refused, and when to try again."""
+"""Convert the errors of providers for clients: redact keys, and tell when to try again."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from proxy.routing.targets import Candidate
 from proxy.upstream.response import UpstreamResponse
 
 UPSTREAM_STATUS = "upstream_status"
-"""Code in the records of requests whose error the client got as the provider sent it."""
+"""Error code in the usage record of a request whose client got the provider's error unchanged."""
 PROVIDER_AUTH_ERROR = "provider_auth_error"
 RETRY_AFTER, RETRY_AFTER_MS = "retry-after", "retry-after-ms"
 
@@ -24,7 +24,8 @@ RETRY_AFTER, RETRY_AFTER_MS = "retry-after", "retry-after-ms"
 class RelayedError:
     """A provider's error response as the client gets it.
 
-    `recorded_status` is the status of the usage record: the error that a stream reports has one, too.
+    `recorded_status` is the status in the usage record. It differs from `status` if the error is reported in
+    a stream, whose status is 200.
     """
 
     status: int
@@ -35,7 +36,7 @@ class RelayedError:
 
 
 def relay(candidate: Candidate, response: UpstreamResponse, body: bytes, request_id: str) -> RelayedError:
-    """Return a provider's error response for the client: unchanged if the client can act on it."""
+    """Return a provider's error for the client. It is unchanged if the client can act on it."""
     plan = candidate.plan
     parsed = plan.parse_error(response.status, body)
     error = with_retry_delay(for_client(parsed, candidate.target.account), response.headers)
@@ -48,15 +49,15 @@ def relay(candidate: Candidate, response: UpstreamResponse, body: bytes, request
 
 
 def is_refused_key(error: ApiError) -> bool:
-    """Return whether a provider refused the key of the gateway's account at it."""
+    """Return whether the provider rejected the API key of the gateway's account."""
     return error.kind == "auth"
 
 
 def for_client(error: ApiError, account: Account) -> ApiError:
-    """Return a provider's error without keys.
+    """Return a provider's error without API keys.
 
-    A refusal of the provider's key becomes a 502: with 401 or 403, clients would take it for a refusal of
-    their gateway key, and some would ask their user for another one.
+    If the provider rejected the gateway's key, the status becomes 502. A client would take a 401 or 403 for a
+    rejection of its gateway key, and some clients would ask their user for another key.
     """
     if not is_refused_key(error):
         return errors.without_keys(error)
@@ -71,9 +72,10 @@ def for_client(error: ApiError, account: Account) -> ApiError:
 
 
 def retry_headers(error: ApiError, upstream_headers: Mapping[str, str]) -> Headers:
-    """Return the headers that say when to try again, if the provider states it in a header or the error.
+    """Return the headers that say when to try again.
 
-    `retry-after` has whole seconds: a fraction, which not all clients can read, is rounded up.
+    The provider states the delay in a header or in the error. `retry-after` has whole seconds: a fraction is
+    rounded up, because not all clients can parse one.
     """
     if error.code == PROVIDER_AUTH_ERROR:
         return {"x-should-retry": "false"}
@@ -87,7 +89,10 @@ def retry_headers(error: ApiError, upstream_headers: Mapping[str, str]) -> Heade
 
 
 def retry_after_s(error: ApiError, upstream_headers: Mapping[str, str]) -> float | None:
-    """Return the seconds until the provider accepts the request; None if it names none, or a date."""
+    """Return the seconds after which the provider accepts the request.
+
+    The result is None if the provider states no delay, or states a date.
+    """
     for name, divisor in ((RETRY_AFTER, 1), (RETRY_AFTER_MS, 1000)):
         try:
             seconds = float(upstream_headers.get(name, "")) / divisor
@@ -99,5 +104,8 @@ def retry_after_s(error: ApiError, upstream_headers: Mapping[str, str]) -> float
 
 
 def with_retry_delay(error: ApiError, upstream_headers: Mapping[str, str]) -> ApiError:
-    """Return the error with the delay that the provider states, for formats that state it in the body."""
+    """Return the error with the delay that the provider states in a header.
+
+    Some formats state the delay in the body.
+    """
     return replace(error, retry_after_s=retry_after_s(error, upstream_headers))

@@ -1,4 +1,4 @@
-"""Abort requests in flight whose key was revoked, has expired, or was deleted with its project."""
+"""Abort requests in flight whose API key was revoked, has expired, or was deleted with its project."""
 
 import asyncio
 from collections import defaultdict
@@ -10,15 +10,18 @@ from proxy import errors
 from proxy.pipeline.authenticate import Authenticated, in_flight
 
 POLL_INTERVAL_S = 2
-"""Seconds between checks. A change is seen after up to this plus `config_cache.POLL_INTERVAL_S`."""
+"""Seconds between checks.
+
+A revocation takes effect after at most this plus `config_cache.POLL_INTERVAL_S`.
+"""
 
 log = structlog.get_logger()
 
 
 async def poll_revocations() -> None:
-    """Check the keys of requests in flight, for as long as the process serves.
+    """Check the keys of requests in flight while the process serves.
 
-    A check makes no query unless a key or project has changed.
+    A check queries the database only if a key or project has changed.
     """
     while True:
         await asyncio.sleep(POLL_INTERVAL_S)
@@ -33,7 +36,7 @@ async def poll_revocations() -> None:
 
 
 async def abort_revoked() -> None:
-    """Abort the calls and streams of keys that are no longer valid. Their usage until now is charged."""
+    """Abort the calls and streams of keys that are no longer valid. The usage so far is charged."""
     by_key: defaultdict[str, list[Authenticated]] = defaultdict(list)
     for caller in in_flight:
         by_key[caller.principal.public_id].append(caller)

@@ -1,4 +1,4 @@
-"""State of this gateway process: its clients of providers, and whether it accepts requests."""
+"""State of this gateway process: its upstream clients, and whether it accepts requests."""
 
 from proxy.providers.catalog import DEMO
 from proxy.providers.demo import DemoClient
@@ -9,7 +9,7 @@ class Runtime:
     """State that the server sets when it starts and stops.
 
     `ready` is true from the end of the start until the server begins to stop; /ready reports it. `clients`
-    holds the clients that `Provider.client` names; the HTTP client is added at the start.
+    contains the clients that `Provider.client` names. The HTTP client is added at the start.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Prometheus metrics. No label has the name of a project or a key."""
+"""Prometheus metrics. No label contains the name of a project or of a key."""
 
 from functools import lru_cache
 
@@ -9,7 +9,7 @@ from billing.models import Outcome
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 requests = Counter(
-    "proxy_requests", "Requests that were answered.", ["format", "model", "provider", "status"]
+    "proxy_requests", "Requests that the gateway has responded to.", ["format", "model", "provider", "status"]
 )
 durations = Histogram(
     "proxy_request_duration_seconds",
@@ -46,9 +46,9 @@ def in_flight(api_family: str) -> Gauge:
 
 
 def count_rejected(protocol: str, status: int) -> None:
-    """Count a request that reached no route.
+    """Count a request that matched no route.
 
-    `protocol` is "http" or "websocket", so that there are few labels.
+    `protocol` is "http" or "websocket", which limits the number of labels.
     """
     request_count, _, error_count, outcome_count = labelled_metrics(
         protocol, "other", "", status, Outcome.INVALID_REQUEST.value
@@ -80,5 +80,8 @@ def request_finished(
 
 
 def background_response_settled(outcome: str) -> None:
-    """Count a background response that has ended. Its request was counted when it ended."""
+    """Count a background response that has ended.
+
+    The request that created it was counted when that request ended.
+    """
     background_responses.labels(outcome).inc()

@@ -1,6 +1,6 @@
 """Gateway routes, which `http/handler.py` dispatches without Django's middleware.
 
-Slashes at the end of a path and repeated ones do not count, so the patterns have none.
+The handler removes repeated slashes and slashes at the end of a path, so the patterns contain none.
 """
 
 from collections.abc import Iterable
@@ -57,14 +57,14 @@ GEMINI_MODELS = [
 ]
 
 COMMON_PREFIXES = ("v1/", "v1/v1/", "")
-"""Prefixes of all three API families.
+"""Prefixes that all three API families share.
 
-They do not conflict: Gemini's paths end in a verb, and every SDK can read the one list of models. A base URL
-that ends in /v1 yields /v1/v1/ with an SDK that adds another one; one without /v1 yields no prefix with an
-SDK that expects it.
+They do not conflict: Gemini's paths end in a verb, and every SDK can parse the same list of models. If the
+base URL ends in /v1 and the SDK adds a version, the path begins with /v1/v1/. If the base URL has no version
+and the SDK adds none, the path has no prefix.
 """
 OPENAI_PREFIXES = ("openai/v1/", "openai/", "openai/v1/v1/", "v1beta/openai/", "gemini/v1beta/openai/")
-"""`/openai/` is Azure's, `/v1beta/openai/` Google's (ai.google.dev/gemini-api/docs/openai)."""
+"""Azure uses `/openai/`, Google `/v1beta/openai/` (ai.google.dev/gemini-api/docs/openai)."""
 ANTHROPIC_PREFIXES = ("anthropic/v1/", "anthropic/", "anthropic/v1/v1/")
 GEMINI_PREFIXES = (
     "gemini/",
@@ -75,7 +75,7 @@ GEMINI_PREFIXES = (
         if base + version not in COMMON_PREFIXES
     ),
 )
-"""Google's SDKs add a version to every base URL, also to one that ends in a version."""
+"""Google's SDKs add a version to every base URL, even to one that already ends in a version."""
 
 
 def under(prefixes: Iterable[str], routes: list[URLPattern]) -> list[URLResolver]:

@@ -1,4 +1,4 @@
-"""Token counts: the provider's own if it has an endpoint for them, else an estimate that is marked."""
+"""Token counts: the provider's count if it has an endpoint for it, else an estimate, marked as such."""
 
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ async def count_tokens(
     writer: ResponseWriter,
     **url_params: Any,
 ) -> None:
-    """Respond with a token count. It costs nothing, so nothing is reserved."""
+    """Respond with a token count. The request costs nothing, so nothing is reserved."""
     async with free_request(operation, request, writer) as free:
         caller = await free.authenticate()
         free.progress = parsed = await parse(caller, operation.parse, url_params)
@@ -33,7 +33,7 @@ async def count_tokens(
 
 
 async def count(parsed: Parsed[TokenCountRequest], routed: Routed) -> Response:
-    """Return the provider's count if it counts in the client's format, else our estimate.
+    """Return the provider's count if it counts in the client's format, else the gateway's estimate.
 
     Raises GatewayError for an id of another project, and UpstreamError.
     """

@@ -10,7 +10,7 @@ from proxy.operations import for_deployment
 
 
 def gemini_stream_params(request: GatewayRequest) -> dict[str, Any]:
-    """Return how Gemini streams: as server-sent events with `alt=sse`, else as one growing JSON array."""
+    """Return Gemini's kind of stream: server-sent events with `alt=sse`, else one JSON array."""
     query = parse_qs(request.scope["query_string"].decode("latin-1"))
     return {"stream": True, "as_array": query.get("alt") != ["sse"]}
 

@@ -1,4 +1,4 @@
-"""Health and readiness of the process, for load balancers and orchestrators. They need no key."""
+"""Health and readiness of the process, for load balancers and orchestrators. No API key is needed."""
 
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ NO_STORE = {"cache-control": "no-store"}
 
 @keyless(HEALTH)
 async def health_view(_request: GatewayRequest) -> Response:
-    """Return that the process is alive."""
+    """Respond that the process is alive."""
     models = len(config_file.load().models) + len(demo.MODELS)
     timestamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return json_response(200, NO_STORE, {"status": "healthy", "models": models, "timestamp": timestamp})
@@ -25,10 +25,10 @@ async def health_view(_request: GatewayRequest) -> Response:
 
 @keyless(READY)
 async def ready_view(_request: GatewayRequest) -> Response:
-    """Return whether the process accepts requests.
+    """Respond whether the process accepts requests.
 
-    The process stays ready while the database or Redis is down. Without the database it serves cached keys;
-    without Redis it serves keys that have no budget.
+    The process stays ready while the database or Redis is down. Without the database, it accepts keys that
+    are cached. Without Redis, it accepts keys that have no budget.
     """
     if not runtime.ready:
         return json_response(503, NO_STORE, {"status": "stopping"})

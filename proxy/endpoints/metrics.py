@@ -20,7 +20,10 @@ from proxy.operations import METRICS
 
 
 class LastAudit(Collector):
-    """Reports the last audit of the ledger; without an audit it reports nothing, and not zero mismatches."""
+    """Reports the last audit of the ledger.
+
+    If there has been no audit, it reports nothing, instead of zero mismatches.
+    """
 
     def collect(self) -> Iterator[Metric]:
         """Yield the number of mismatches and the time of the last audit."""
@@ -35,7 +38,7 @@ class LastAudit(Collector):
                 )
 
     def describe(self) -> Iterator[Metric]:
-        """Return no descriptions, so that registration does not query the cache."""
+        """Return no descriptions. Otherwise the registration would query the cache."""
         return iter(())
 
 
@@ -43,13 +46,16 @@ REGISTRY.register(LastAudit())
 
 
 def render() -> bytes:
-    """Return all metrics as text. This queries the cache, so it must not run on the event loop."""
+    """Render all metrics as text.
+
+    This queries the cache, so it must not run on the event loop.
+    """
     return generate_latest(REGISTRY)
 
 
 @keyless(METRICS)
 async def metrics_view(request: GatewayRequest) -> Response:
-    """Return all metrics; if GATEWAY_METRICS_TOKEN is set, only to clients that send it."""
+    """Return all metrics. If GATEWAY_METRICS_TOKEN is set, the client must send it."""
     token = settings.ENV.gateway_metrics_token
     given = request.header(b"authorization").encode()
     if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):

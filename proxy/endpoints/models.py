@@ -1,4 +1,4 @@
-"""Lists of models, in one body that the OpenAI, Anthropic and Gemini SDKs all read."""
+"""Lists of models. The SDKs of OpenAI, Anthropic and Gemini can all parse their bodies."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from proxy.routing import resolve
 from proxy.routing.targets import Target
 
 CREATED_AT = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
-"""A date for the SDKs, whose types require one. The providers' dates are not known here."""
+"""A constant date, because the types of the SDKs require one and the gateway does not know the real dates."""
 
 
 async def list_models(caller: Authenticated) -> Response:
@@ -44,16 +44,19 @@ async def get_model(caller: Authenticated, model: str) -> Response:
 
 
 def is_specific(target: Target, model: str) -> bool:
-    """Return whether the name means this target, and not just any name that is sent to a default account.
+    """Return whether a name means this target, and is not just sent to a default account.
 
-    It does if it names the provider, or the price list has its price.
+    This is true if the name contains the provider, or if the price list has a price for the model.
     """
     has_listed_price = target.price is not None and target.account.provider.fixed_price is None
     return model != target.model or has_listed_price
 
 
 def model_object(name: str, owner: str) -> dict[str, Any]:
-    """Return one model: fields of OpenAI first, `type` to `created_at` of Anthropic, the rest of Gemini."""
+    """Return one model.
+
+    It has the fields of OpenAI, then those of Anthropic (`type` to `created_at`), then those of Gemini.
+    """
     return {
         "id": name,
         "object": "model",

@@ -1,4 +1,4 @@
-"""Views of paths that no gateway route matches: a 404 in the format of the client's API, never a page."""
+"""Views of paths that match no gateway route: a 404 in the format of the client's API, never a page."""
 
 from django.conf import settings
 from django.urls import ResolverMatch
@@ -15,7 +15,7 @@ from proxy.pipeline.responses import unrecorded_error
 
 
 async def not_found(caller: Authenticated) -> Response:
-    """Raise the 404; only a caller with a key gets it."""
+    """Raise the 404 for an authenticated caller."""
     raise errors.unknown_route(caller.received.request.path)
 
 
@@ -26,12 +26,15 @@ gateway_not_found = keyed(operations.NOT_FOUND_GATEWAY)(not_found)
 
 
 async def unknown_of_any_api(request: GatewayRequest, writer: ResponseWriter) -> None:
-    """Respond below a prefix that several APIs share."""
+    """Respond to an unknown path below a prefix that several APIs share."""
     await guess_view(request)(request, writer)
 
 
 async def unknown_path(request: GatewayRequest, writer: ResponseWriter) -> None:
-    """Respond to a program's request outside all prefixes of APIs. Only one with a key is recorded."""
+    """Respond to an unknown path outside the prefixes of all APIs.
+
+    A usage record is written only if the request has an API key.
+    """
     view = guess_view(request)
     if extract_api_key(request):
         await view(request, writer)
@@ -47,7 +50,7 @@ async def unknown_path(request: GatewayRequest, writer: ResponseWriter) -> None:
 
 
 def guess_view(request: GatewayRequest) -> GatewayView:
-    """Return the view of the API whose SDKs send such headers."""
+    """Return the view of the API whose SDKs send the headers of this request."""
     if b"anthropic-version" in request.raw_headers:
         return anthropic_not_found
     if b"x-goog-api-key" in request.raw_headers or b"x-goog-api-client" in request.raw_headers:
@@ -57,4 +60,4 @@ def guess_view(request: GatewayRequest) -> GatewayView:
 
 shared_not_found = GatewayView(operations.NOT_FOUND, unknown_of_any_api)
 ROUTE = ResolverMatch(GatewayView(operations.NOT_FOUND, unknown_path), (), {})
-"""The route of `unknown_path`. It has no pattern, because Django's pages come first."""
+"""The route of `unknown_path`. It is not in the URLconf, because Django's pages are matched first."""

@@ -1,7 +1,7 @@
-"""Views of responses that a provider stores, which are relayed to the account that has the response.
+"""Views of responses that a provider stores. They relay requests to the account that has the response.
 
-They cost nothing, and count in no rate limit. The result of a background response is charged when it is
-known, here or by the poller, and once.
+These requests cost nothing, and do not count in rate limits. When the result of a background response is
+known, these views or the poller charge it once.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from proxy.routing.targets import UpstreamRequest
 from proxy.upstream.response import UpstreamResponse
 
 OWN_PARAMETERS = ("key", "api-version")
-"""Parameters of a query that are for the gateway: its key, and the version that clients of Azure send."""
+"""Query parameters for the gateway itself: its key, and the API version that clients of Azure send."""
 
 Handler = Callable[[LocatedResponse, FreeRequest], Awaitable[None]]
 
@@ -46,7 +46,7 @@ Handler = Callable[[LocatedResponse, FreeRequest], Awaitable[None]]
 async def respond(
     operation: Operation, handler: Handler, request: GatewayRequest, writer: ResponseWriter, response_id: str
 ) -> None:
-    """Find the account of a response, and let `handler` respond."""
+    """Find the account that has a response, and call `handler`."""
     async with free_request(operation, request, writer) as free:
         caller = await free.authenticate()
         free.progress = located = await locate(caller, response_id)
@@ -72,14 +72,15 @@ async def retrieve(located: LocatedResponse, free: FreeRequest) -> None:
 async def list_items(located: LocatedResponse, free: FreeRequest) -> None:
     """Relay the input of a response.
 
-    Ids in it are not stored as issued: some come from the client, who could name those of another project.
+    The ids in it are not stored as issued ids. A client may have sent them, and could have sent ids of
+    another project.
     """
     response = await call_provider(located, "GET", "input_items")
     await relay_body(located, response, await read_body(response), free)
 
 
 async def cancel_response(located: LocatedResponse, free: FreeRequest) -> None:
-    """Cancel a background response, and charge what it has used."""
+    """Cancel a background response, and charge its usage."""
     response = await call_provider(located, "POST", "cancel")
     body = await read_body(response)
     if response.status < 400:
@@ -88,9 +89,10 @@ async def cancel_response(located: LocatedResponse, free: FreeRequest) -> None:
 
 
 async def delete_response(located: LocatedResponse, free: FreeRequest) -> None:
-    """Delete a response. If it runs in the background, what it has used is fetched before.
+    """Delete a response.
 
-    It is charged by an estimate if it has not ended: nobody can fetch its result after that.
+    If it is a background response, its result is fetched first and charged. If it has not ended, it is
+    charged by an estimate, because its result cannot be fetched after the deletion.
     """
     project_id = located.caller.principal.project_id
     running = [
@@ -108,7 +110,7 @@ async def delete_response(located: LocatedResponse, free: FreeRequest) -> None:
 
 
 async def settle_if_ended(background: BackgroundResponse) -> bool:
-    """Settle a background response if it has ended, and return whether it has."""
+    """Settle a background response if it has ended. Return whether it has ended."""
     try:
         state = await fetch(background)
     except PollFailed:
@@ -122,7 +124,7 @@ async def settle_if_ended(background: BackgroundResponse) -> bool:
 
 
 async def call_provider(located: LocatedResponse, method: str, action: str = "") -> UpstreamResponse:
-    """Send the request with its query to the account that has the response.
+    """Send the request and its query to the account that has the response.
 
     A client disconnect ends the call. Raises UpstreamError, BlockedURL or ClientDisconnected.
     """
@@ -140,7 +142,7 @@ async def call_provider(located: LocatedResponse, method: str, action: str = "")
 
 
 def forwarded_query(request: GatewayRequest) -> str:
-    """Return the query of a request without what is for the gateway, above all its key."""
+    """Return the query of the request without the parameters for the gateway, such as its API key."""
     given = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     return urlencode(
         [(name, value) for name, value in given if name not in OWN_PARAMETERS and not contains_key(value)]
@@ -150,7 +152,7 @@ def forwarded_query(request: GatewayRequest) -> str:
 async def relay_body(
     located: LocatedResponse, response: UpstreamResponse, body: bytes, free: FreeRequest
 ) -> None:
-    """Relay a provider's response unchanged, and its error if the client can act on it."""
+    """Relay a provider's response unchanged. An error is converted if the client could not act on it."""
     headers = forwarded_response_headers(response)
     if response.status < 400:
         await free.respond(Response(response.status, headers, body))
@@ -170,12 +172,13 @@ async def relay_body(
 async def relay_stream(
     located: LocatedResponse, response: UpstreamResponse, writer: ResponseWriter
 ) -> RequestResult:
-    """Relay a stream unchanged. A failure ends it with an error event."""
+    """Relay a stream unchanged. If the stream fails, its last event is an error."""
     meter, client = StreamMeter(), ClientStream(writer.write, keepalive_comment)
     try:
         await pump(located, response, writer, meter, client)
     except (Exception, asyncio.CancelledError) as error:
-        # The official SDK disconnects right after the final event.
+        # The official SDK disconnects right after the final event. If that event was sent, the request
+        # succeeded.
         if not client.is_complete:
             failure = failure_of(located, error)
             event = meter.render_error_event(failure.api_error, located.caller.received.request_id)
@@ -194,7 +197,10 @@ async def pump(
     meter: StreamMeter,
     client: ClientStream,
 ) -> None:
-    """Forward chunks, and store the ids in them. Raises GatewayError, ClientDisconnected or UpstreamError."""
+    """Forward chunks, and store the ids in them.
+
+    Raises GatewayError, ClientDisconnected or UpstreamError.
+    """
     recorder = recorder_for(located)
     meter.id_reader = recorder.reader
     async with response, located.caller.received.request.disconnect_watcher:
@@ -216,11 +222,11 @@ async def pump(
 
 
 def failure_of(located: LocatedResponse, error: Failure) -> GatewayError:
-    """Return the error that the client gets. A server that stops cancels requests."""
+    """Return the error for the client. A cancellation means that the server is shutting down."""
     match error:
         case asyncio.CancelledError():
             outlive_cancellation()
-            # The server may report the disconnect only by cancelling the task.
+            # The ASGI server may report the disconnect only by cancelling the task.
             reason = located.caller.received.request.disconnect_watcher.abort_reason
             return errors.shutting_down() if reason is None else errors.from_exception(reason)
         case _:

@@ -1,7 +1,7 @@
 """Usage, costs and budgets as JSON.
 
-`/api/v1/usage/...` responds in a `{success, data}` envelope, `/api/costs` without one. Money is an exact
-decimal number of US dollars, with the integer of nano-USD beside it.
+`/api/v1/usage/...` responds in a `{success, data}` envelope, `/api/costs` without one. Each amount of money
+is an exact decimal number of US dollars. The same amount as an integer of nano-USD is beside it.
 """
 
 import asyncio
@@ -25,9 +25,12 @@ from proxy.operations import USAGE
 from proxy.pipeline.authenticate import Authenticated
 
 MODE_PRIORITY = (Mode.HARD, Mode.SOFT, Mode.SHADOW)
-"""Modes of budgets, the most restrictive first."""
+"""Modes of budgets, from the most to the least restrictive."""
 report_slot = asyncio.Semaphore(1)
-"""Reports share two database threads with the reads of model requests, and must never use both."""
+"""Limits reports to one at a time.
+
+Reports share two database threads with queries of model requests, and must never use both.
+"""
 
 
 @keyed(USAGE)
@@ -60,7 +63,7 @@ async def costs_by_key(caller: Authenticated) -> Response:
 
 @keyed(USAGE)
 async def costs_for_key(caller: Authenticated, public_id: str) -> Response:
-    """Return the costs of one key, which is named by its public id or by the key itself."""
+    """Return the costs of one key, which the URL names by its public id or by the key itself."""
     token = tokens.parse(public_id)
     requested_id = token.public_id if token else public_id
 
@@ -74,7 +77,10 @@ async def costs_for_key(caller: Authenticated, public_id: str) -> Response:
 
 
 async def respond(caller: Authenticated, build_body: Callable[[ApiKey], dict[str, Any]]) -> Response:
-    """Return what `build_body` makes of the caller's key; it may query, as it runs off the event loop."""
+    """Return the result of `build_body` for the caller's key.
+
+    `build_body` may query the database, because it runs off the event loop.
+    """
     async with report_slot:
         body = await run_query(build_body, caller.principal.key)
     return json_response(200, {}, body)
@@ -136,7 +142,7 @@ def cost_fields(totals: UsageTotals) -> dict[str, Any]:
 
 
 def breakdowns(query: UsageQuery, render_totals: Callable[[UsageTotals], dict[str, Any]]) -> dict[str, Any]:
-    """Return `byModel`, `byKey` and so on, as far as the query asks for them."""
+    """Return the breakdowns that the query asks for, such as `byModel` and `byKey`."""
     keys = {key.pk: key for key in ApiKey.objects.filter(project=query.report.project)}
     found = {}
     for dimension in query.group_by:
@@ -149,12 +155,15 @@ def breakdowns(query: UsageQuery, render_totals: Callable[[UsageTotals], dict[st
 
 
 def key_json(key: ApiKey | None) -> dict[str, str] | None:
-    """Return a key by id and name; None for a deleted key, and for the whole project."""
+    """Return the id and name of a key; None for a deleted key, and for the whole project."""
     return {"id": key.public_id, "name": key.label} if key else None
 
 
 def build_budgets(key: ApiKey) -> dict[str, Any]:
-    """Return the budgets of the key's project; `daily` and `monthly` are the most restrictive for the key."""
+    """Return the budgets of the key's project.
+
+    `daily` and `monthly` are the most restrictive budgets for the key.
+    """
     found = list_statuses(key.project)
     own = [status for status in found if status.budget.key_id in (None, key.pk)]
     return {
@@ -167,7 +176,11 @@ def build_budgets(key: ApiKey) -> dict[str, Any]:
 
 
 def most_restrictive(statuses: list[BudgetStatus], period: Period) -> dict[str, Any] | None:
-    """Return the most restrictive budget: hard before soft before shadow, then the least remaining."""
+    """Return the most restrictive budget.
+
+    Hard budgets come before soft ones, and soft before shadow ones; then the one with the least remaining
+    amount.
+    """
     of_period = [status for status in statuses if status.budget.period == period]
     return (
         budget_json(
@@ -200,7 +213,7 @@ def budget_json(status: BudgetStatus) -> dict[str, Any]:
 
 
 def cost_by_key(caller_key: ApiKey) -> dict[ApiKey, int]:
-    """Return the costs of all time, for each key of the project, in nano-USD."""
+    """Return the total cost of each key of the project, in nano-USD."""
     spent = UsageReport.all_time(caller_key.project).by("key")
     return {
         key: spent.get(key.pk, UsageTotals()).cost_nano

@@ -1,4 +1,4 @@
-"""The query of a usage report, read from the query string of its URL."""
+"""The query of a usage report, parsed from the query string of the URL."""
 
 import datetime as dt
 import re
@@ -16,7 +16,7 @@ MAX_DAYS = 3660
 DATE_PATTERN = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MIN_DATE = dt.date(2000, 1, 1)
 DIMENSIONS = {"model": "requested_model", "key": "key", "provider": "provider", "day": "day"}
-"""Names of breakdowns, with the columns that they group by."""
+"""Names of breakdowns, and the columns by which they group."""
 FILTERS = {"model": "requested_model", "keyid": "key__public_id", "provider": "provider"}
 MAX_PARAMETERS = 100
 PARAMETERS = ("days", "from", "to", "groupby", "key", *FILTERS)
@@ -31,7 +31,7 @@ class UsageQuery:
 
     @property
     def period(self) -> dict[str, Any]:
-        """Return the period as the report states it."""
+        """Return the period in the form that the report contains."""
         first, last = self.report.first, self.report.last
         return {
             "from": first,
@@ -42,9 +42,10 @@ class UsageQuery:
 
 
 def parse(request: GatewayRequest, project: Project) -> UsageQuery:
-    """Return the query. Raises InvalidRequest.
+    """Parse the query. Raises InvalidRequest.
 
-    Names may be written `groupBy` or `group_by`. `key` is ignored here: clients may send their API key so.
+    Names may be written `groupBy` or `group_by`. `key` is ignored here, because clients may send their API
+    key in it.
     """
     pairs = parse_pairs(request.scope["query_string"].decode("latin-1"))
     given = {name.replace("_", "").lower(): value for name, value in pairs}
@@ -61,7 +62,10 @@ def parse(request: GatewayRequest, project: Project) -> UsageQuery:
 
 
 def parse_pairs(query: str) -> list[tuple[str, str]]:
-    """Return the parameters. Raises InvalidRequest for too many, and for unprintable characters."""
+    """Return the parameters.
+
+    Raises InvalidRequest for too many parameters, and for unprintable characters.
+    """
     try:
         pairs = parse_qsl(query, keep_blank_values=False, max_num_fields=MAX_PARAMETERS)
     except ValueError:
@@ -110,7 +114,7 @@ def parse_days(text: str | None) -> int:
 
 
 def parse_group_by(text: str | None) -> tuple[str, ...]:
-    """Return the breakdowns that are named, or all."""
+    """Return the requested breakdowns; all of them if the parameter is missing."""
     names = tuple(DIMENSIONS) if text is None else tuple(dict.fromkeys(text.lower().split(",")))
     if unknown := [name for name in names if name not in DIMENSIONS]:
         raise InvalidRequest(

@@ -22,7 +22,10 @@ UrlParams = Callable[[GatewayRequest], dict[str, Any]]
 
 
 def billable(operation: BodyOperation[ClientRequest], url_params: UrlParams | None = None) -> GatewayView:
-    """Return the view of a billable operation; `url_params` reads what the URL states outside its path."""
+    """Return the view of a billable operation.
+
+    `url_params` reads the parameters that the URL states outside its path.
+    """
     if url_params is None:
         return GatewayView(operation, partial(gateway.handle, operation=operation))
 
@@ -35,7 +38,10 @@ def billable(operation: BodyOperation[ClientRequest], url_params: UrlParams | No
 def keyed(
     operation: Operation,
 ) -> Callable[[Callable[..., Awaitable[Response]]], GatewayView]:
-    """Make a view of `handler(caller, **url_params)` for an operation that needs a key and costs nothing."""
+    """Return the view of an operation that needs a key and costs nothing.
+
+    It calls `handler(caller, **url_params)`.
+    """
 
     def decorate(handler: Callable[..., Awaitable[Response]]) -> GatewayView:
         return GatewayView(operation, partial(respond_to_key, operation, handler))
@@ -50,7 +56,7 @@ async def respond_to_key(
     writer: ResponseWriter,
     **url_params: Any,
 ) -> None:
-    """Authenticate, and let `handler` respond."""
+    """Authenticate the caller, and call `handler`, which writes the response."""
     async with free_request(operation, request, writer) as free:
         caller = await free.authenticate()
         await free.respond(await handler(caller, **url_params))
@@ -72,7 +78,7 @@ class FreeRequest:
         return caller
 
     async def respond(self, response: Response, error_code: str = "") -> None:
-        """Hand a response to the writer, with the gateway's headers; `error_code` is for the record."""
+        """Write a response with the gateway's headers. `error_code` is for the usage record."""
         outcome = Outcome.OK if response.status < 400 else Outcome.UPSTREAM_ERROR
         limits = await rate_limit_headers(self.progress, outcome)
         headers = {**self.progress.headers(), **limits, **response.headers}
@@ -99,7 +105,7 @@ async def free_request(
 def keyless(
     operation: Operation,
 ) -> Callable[[Callable[[GatewayRequest], Awaitable[Response]]], GatewayView]:
-    """Make a view of `handler(request)` for an operation that needs no key and leaves no record."""
+    """Return the view of an operation that needs no key and leaves no record. It calls `handler(request)`."""
 
     def decorate(handler: Callable[[GatewayRequest], Awaitable[Response]]) -> GatewayView:
         async def run(request: GatewayRequest, writer: ResponseWriter) -> None:

@@ -1,7 +1,7 @@
 """Handle the cancellation of a request's task by a server that is shutting down.
 
-The server cancels tasks only so that they end soon. A request still has to be settled and its client still
-has to get an error, so the task marks the cancellation as handled and goes on.
+The server cancels tasks only so that they end soon. The request must still be settled, and its client must
+still get an error, so the task marks the cancellation as handled and continues.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def outliving_cancellation() -> Iterator[None]:
-    """Leave the block early if this task is cancelled in it, and continue after the block."""
+    """Leave the `with` block if this task is cancelled in it, and continue after the block."""
     try:
         yield
     except asyncio.CancelledError:
@@ -19,6 +19,6 @@ def outliving_cancellation() -> Iterator[None]:
 
 
 def outlive_cancellation() -> None:
-    """Mark the cancellation of the current task as handled."""
+    """Mark the cancellation of the current task as handled, so that the task can continue to await."""
     if task := asyncio.current_task():
         task.uncancel()

@@ -1,4 +1,4 @@
-"""IP address of the client, also behind reverse proxies of the operator."""
+"""IP address of the client, which may be behind reverse proxies of the operator."""
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -13,8 +13,8 @@ IPAddress = IPv4Address | IPv6Address
 def client_ip(scope: Scope) -> str:
     """Return the nearest address that is not one of GATEWAY_TRUSTED_PROXIES.
 
-    Each trusted proxy appends to X-Forwarded-For the address that it received the request from. Entries to
-    the left of the first untrusted address are claims of that address, and are ignored.
+    Each trusted proxy appends the address from which it received the request to X-Forwarded-For. Entries to
+    the left of the first untrusted address are ignored, because the client could have sent them.
     """
     peer: str = scope["client"][0] if scope.get("client") else ""
     address = parse_hop(peer)

@@ -1,25 +1,30 @@
-"""The client's end of a stream: forwards chunks, and sends keep-alives while the provider is silent."""
+"""Write a stream to the client, and send keep-alives while the provider sends nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 KEEPALIVE_INTERVAL_S = 15
-"""Seconds without a byte until a keep-alive is sent. Common proxies close a silent connection after 30 to 60.
+"""Seconds without a byte after which a keep-alive is sent.
+
+Common proxies close an idle connection after 30 to 60 seconds.
 """
 FINAL_WRITE_TIMEOUT_S = 3
 BOUNDARY_BYTES = 3
-"""How many of the last sent bytes show whether the last event has ended: a blank line with its line end."""
+"""Number of bytes at the end of the sent data that show whether the last event has ended.
+
+An event ends with a blank line.
+"""
 
 
 class ClientStream:
     """Writes one stream to the client.
 
-    `render_keepalive` returns a keep-alive in the client's format, or nothing if it would be invalid at this
-    point. `is_complete` is set when the final event has been sent.
+    `render_keepalive` returns a keep-alive in the client's format, or nothing if a keep-alive would be
+    invalid at this point. `is_complete` is true when the final event has been sent.
 
-    One timer serves the whole stream: sending a chunk only stores the time and restarts no timer. A
-    keep-alive is never written while a chunk is being written: it would split the chunk, and a stalled client
-    would only buffer more.
+    One timer serves the whole stream: to send a chunk stores the time, and does not restart the timer. No
+    keep-alive is written while a chunk is being written, because it would split the chunk. If the client has
+    stalled, a keep-alive would also only fill buffers.
     """
 
     def __init__(
@@ -46,9 +51,9 @@ class ClientStream:
         self.last_sent_at = self.loop.time()
 
     async def send_final(self, data: bytes) -> bool:
-        """Send the reason why the stream ends, and return whether the client received it.
+        """Send the reason why the stream ends. Return whether the client received it.
 
-        A client that does not read is waited for briefly only, because the request has to be settled.
+        If the client does not read, this waits only briefly, because the request must be settled.
         """
         try:
             async with asyncio.timeout(FINAL_WRITE_TIMEOUT_S):

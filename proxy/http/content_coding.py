@@ -1,7 +1,7 @@
-"""Content codings of request bodies (RFC 9110, section 8.4), decoded in steps of bounded size.
+"""Decode the content codings of request bodies (RFC 9110, section 8.4) in steps of bounded size.
 
-A small body can decode to gigabytes. Each step therefore returns at most PIECE_BYTES or little more, and
-decoding stops at the cap of bodies. Other requests run between two steps.
+A small body can decode to gigabytes. Each step therefore returns hardly more than PIECE_BYTES, and decoding
+stops at the size limit of bodies. Other requests run between two steps.
 """
 
 import asyncio
@@ -18,26 +18,29 @@ else:
     from backports import zstd
 
 SLICE_BYTES = PIECE_BYTES = 64 * 1024
-"""How much is given to a decoder at once, and how much it returns at once.
+"""Number of bytes that a decoder gets in one step, and that it returns in one step.
 
-A decoder copies what follows the end of a frame, so one large slice of many small frames would be copied many
-times.
+A decoder copies the bytes after the end of a frame. With one large slice of many small frames, it would copy
+them many times.
 """
 MAX_FRAMES = 1000
-"""Frames of zstd and members of gzip in one body. Each costs time even if it is empty."""
+"""Maximum number of zstd frames or gzip members in one body. Each takes time even if it is empty."""
 MAX_CODINGS = 4
 GZIP_WBITS, ZLIB_WBITS, RAW_DEFLATE_WBITS = 31, 15, -15
-"""Formats of zlib's decoder: see zlib.decompress."""
+"""The `wbits` values of zlib for gzip, zlib and raw deflate; see zlib.decompress."""
 ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 25}
-"""RFC 9659 allows windows of 8 MiB. The window of a frame that states its size is as large as its content."""
+"""Limit the window to 8 MiB, the maximum of RFC 9659.
+
+The window of a frame that states its content size is as large as the content.
+"""
 
 
 class UnsupportedCoding(Exception):
-    """The body has a content coding that the gateway does not know, or too many of them."""
+    """The gateway does not support the content coding of the body, or the body has too many codings."""
 
 
 class CorruptBody(Exception):
-    """The body is not in a content coding that the request states."""
+    """The body cannot be decoded with the content coding that the request states."""
 
     def __init__(self, coding: str) -> None:
         super().__init__(coding)
@@ -45,15 +48,15 @@ class CorruptBody(Exception):
 
 
 class InvalidFrames(Exception):
-    """A body ends within a frame, or has too many of them."""
+    """The body ends within a frame, or has too many frames."""
 
 
 class BodyTooLarge(Exception):
-    """The body is larger than the cap. The part that has arrived is dropped."""
+    """The body is larger than the limit. The part that has arrived is discarded."""
 
 
 class Frame(Protocol):
-    """Decoder of one frame. `unused` is what follows its end in the last slice."""
+    """Decoder of one frame. `unused` contains the bytes of the last slice after the end of the frame."""
 
     @property
     def has_ended(self) -> bool: ...
@@ -65,11 +68,11 @@ class Frame(Protocol):
     def unused(self) -> bytes: ...
 
     def feed(self, data: bytes) -> bytes:
-        """Return the next piece; `data` is empty unless the decoder needs input."""
+        """Return the next decoded bytes. If `data` is given, the decoder must need input."""
 
 
 class ZlibFrame:
-    """A member of gzip, or a stream of deflate."""
+    """A gzip member, or a deflate stream."""
 
     def __init__(self, wbits: int) -> None:
         self.decoder = zlib.decompressobj(wbits)
@@ -90,7 +93,7 @@ class ZlibFrame:
 
 
 class ZstdFrame:
-    """A frame of zstd (RFC 8878)."""
+    """A zstd frame (RFC 8878)."""
 
     def __init__(self) -> None:
         self.decoder = zstd.ZstdDecompressor(options=ZSTD_OPTIONS)
@@ -112,7 +115,7 @@ class ZstdFrame:
 
 
 class BrotliFrame:
-    """A stream of brotli (RFC 7932). The decoder itself rejects bytes that follow its end."""
+    """A brotli stream (RFC 7932). The decoder itself rejects bytes after its end."""
 
     unused = b""
 
@@ -126,7 +129,7 @@ class BrotliFrame:
 
     def feed(self, data: bytes) -> bytes:
         piece = bytes(self.decoder.process(data, output_buffer_limit=PIECE_BYTES))
-        # The decoder accepts more input while it still has output. All of that is taken first.
+        # The decoder accepts more input while it still has output, so take all of its output first.
         self.needs_input = not piece
         return piece
 
@@ -136,7 +139,7 @@ def decode_gzip(body: bytes) -> Iterator[bytes]:
 
 
 def decode_deflate(body: bytes) -> Iterator[bytes]:
-    """Decode zlib's format, or deflate without its header, which some clients send by mistake."""
+    """Decode the zlib format, or raw deflate without the zlib header, which some clients send by mistake."""
     has_header = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0
     return decode_frames(body, lambda: ZlibFrame(ZLIB_WBITS if has_header else RAW_DEFLATE_WBITS), 1)
 
@@ -161,7 +164,7 @@ ALIASES = {"x-gzip": "gzip"}
 
 
 def content_codings(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
-    """Return the codings in the order in which they were applied. Raises UnsupportedCoding."""
+    """Return the codings in the order in which the client applied them. Raises UnsupportedCoding."""
     values = [value.decode("latin-1") for name, value in headers if name == b"content-encoding"]
     names = [name.strip().lower() for name in ",".join(values).split(",")]
     codings = [ALIASES.get(name, name) for name in names if name not in ("", "identity")]
@@ -172,9 +175,9 @@ def content_codings(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
 
 
 async def decode_body(body: bytes, codings: list[str], limit: int) -> bytes:
-    """Undo the codings, the last one first. An empty body has none.
+    """Decode all codings, the last one first. An empty body is returned unchanged.
 
-    Raises CorruptBody, and BodyTooLarge if a step returns more than `limit` bytes.
+    Raises CorruptBody, and BodyTooLarge if a coding decodes to more than `limit` bytes.
     """
     for coding in reversed(codings):
         if body:
@@ -186,7 +189,7 @@ async def decode_body(body: bytes, codings: list[str], limit: int) -> bytes:
 
 
 async def join_pieces(pieces: Iterable[bytes], limit: int) -> bytes:
-    """Return all pieces as one. Raises BodyTooLarge as soon as they exceed `limit`."""
+    """Join all pieces. Raises BodyTooLarge as soon as they exceed `limit` bytes."""
     joined = bytearray()
     for piece in pieces:
         joined += piece
@@ -197,7 +200,10 @@ async def join_pieces(pieces: Iterable[bytes], limit: int) -> bytes:
 
 
 def decode_frames(body: bytes, new_frame: Callable[[], Frame], max_frames: int) -> Iterator[bytes]:
-    """Yield the content of frames that follow each other. Raises InvalidFrames and the libraries' errors."""
+    """Yield the decoded content of consecutive frames.
+
+    Raises InvalidFrames, and the errors of the decoders' libraries.
+    """
     frame, count = new_frame(), 1
     for start in range(0, len(body), SLICE_BYTES):
         data = body[start : start + SLICE_BYTES]

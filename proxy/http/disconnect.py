@@ -1,4 +1,4 @@
-"""Detect a client disconnect while a provider is called, and end the call."""
+"""Detect a client disconnect during a call to a provider, and end the call."""
 
 import asyncio
 from types import TracebackType
@@ -8,14 +8,14 @@ from proxy.http.asgi import Receive
 
 
 class ClientDisconnected(Exception):
-    """The client closed its connection."""
+    """The client closed its connection before the response was complete."""
 
 
 class DisconnectWatcher:
-    """Watches the connection of a request whose body has been read.
+    """Watches the connection of a request whose body has been received.
 
-    Use `async with` around work that is useless without a client. The block is cancelled if the client
-    disconnects or `abort(reason)` is called; it then raises ClientDisconnected or `reason`.
+    Use `async with` around work that is useless without a client. If the client disconnects or
+    `abort(reason)` is called, the block is cancelled. It then raises ClientDisconnected or `reason`.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -30,7 +30,7 @@ class DisconnectWatcher:
         self.abort(ClientDisconnected())
 
     def abort(self, reason: Exception) -> None:
-        """Cancel the guarded block now, or as soon as it is entered. Only the first reason counts."""
+        """Cancel the guarded block now, or as soon as it is entered. Later reasons are ignored."""
         if self.abort_reason is None:
             self.abort_reason = reason
             if self.guarded_task is not None:

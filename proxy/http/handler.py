@@ -1,7 +1,8 @@
-"""Dispatch of gateway routes to their views, without the cost of Django's request cycle.
+"""Dispatch gateway routes to their views, without the cost of Django's request cycle.
 
-No middleware, no signals, no thread-local context. The body is read only if the view asks for it, and under a
-cap, so that nothing is stored for a client without a key. See `docs/adr/0001-lean-handler.md`.
+There are no middleware, no signals and no thread-local context. The body is received only if the view asks
+for it, and up to a limit. Nothing is therefore stored for a client without a key. See
+`docs/adr/0001-lean-handler.md`.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ from proxy.operations import METRICS, Operation
 class GatewayView:
     """A view in Django's URLconf that runs without Django's request cycle.
 
-    `run` takes the request, the writer and the parts of the path, and writes the response. `others` are the
-    views of other methods at the same URL; this one also responds to methods that none of them has.
+    `run` takes the request, the writer and the parameters of the path, and writes the response. `others` are
+    the views of other methods at the same URL. This view responds to all methods that none of them has.
     """
 
     operation: Operation
@@ -33,7 +34,10 @@ class GatewayView:
     others: tuple["GatewayView", ...] = ()
 
     def __call__(self, request: GatewayRequest, writer: ResponseWriter, **url_params: str) -> Any:
-        """Return the awaitable of `run`. Django's types expect a response, but only `dispatch` calls this."""
+        """Return the awaitable of `run`.
+
+        Only `dispatch` calls this, although Django's types expect a response.
+        """
         view = next((each for each in self.others if each.operation.method == request.method), self)
         return view.run(request, writer, **url_params)
 
@@ -42,8 +46,9 @@ class GatewayView:
 def resolve_route(path: str) -> ResolverMatch | None:
     """Return the gateway route at this path, or None if Django's own handler serves it.
 
-    Clients join a base URL and a path with one slash too many, so repeated slashes count as one, and one at
-    the end does not count. `/metrics` has one spelling only, because a proxy may block exactly that path.
+    Clients often join a base URL and a path with one slash too many. Repeated slashes therefore count as one,
+    and a slash at the end is ignored. `/metrics` has only one spelling, because a proxy may block exactly
+    that path.
     """
     usual_path = "/" + "/".join(filter(None, path.split("/")))
     try:
@@ -56,13 +61,16 @@ def resolve_route(path: str) -> ResolverMatch | None:
 
 
 async def dispatch(match: ResolverMatch, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run a gateway view. The client gets a 503 if the server stops before the view has a response."""
+    """Run a gateway view.
+
+    The client gets a 503 if the server stops before the view has a response.
+    """
     request, writer = GatewayRequest(scope, receive), AsgiWriter(send)
     try:
         await match.func(request, writer, *match.args, **match.kwargs)
     except asyncio.CancelledError:
         outlive_cancellation()
-        # The server closes the connection of a response that has started and has no end.
+        # If a response has started and has no end, the server closes its connection.
         if not writer.has_started:
             with suppress(asyncio.CancelledError):
                 await shutting_down_response().send_to(send)

@@ -1,4 +1,4 @@
-"""Requests of gateway routes. A body is read only if the view asks for it, and never beyond a cap."""
+"""Requests of gateway routes. A body is received only if the view asks for it, and up to a limit."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from proxy.http.disconnect import ClientDisconnected, DisconnectWatcher
 
 
 class GatewayRequest(HttpRequest):
-    """A request whose body has not been read yet."""
+    """A request whose body has not been received yet."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        # HttpRequest.__init__ builds half a dozen containers that no gateway route reads.
+        # HttpRequest.__init__ creates several containers that no gateway route uses.
         self.scope = scope
         self.receive = receive
         self.path = self.path_info = scope["path"]
@@ -28,10 +28,10 @@ class GatewayRequest(HttpRequest):
         return self.raw_headers.get(name, b"").decode("latin-1")
 
     async def read_body(self, limit: int) -> bytes:
-        """Return the body without its content codings.
+        """Receive the body, and decode its content codings.
 
-        Raises UnsupportedCoding, CorruptBody, BodyTooLarge beyond `limit` bytes as sent or decoded, and
-        ClientDisconnected if the body never ends.
+        Raises UnsupportedCoding, CorruptBody, BodyTooLarge if the sent or the decoded body has more than
+        `limit` bytes, and ClientDisconnected if the client disconnects before the end of the body.
         """
         is_coded = b"content-encoding" in self.raw_headers
         codings = content_codings(self.scope["headers"]) if is_coded else []
@@ -41,7 +41,7 @@ class GatewayRequest(HttpRequest):
         return await decode_body(body, codings, limit) if codings else body
 
     async def discard_body(self, limit: int) -> None:
-        """Receive the body without keeping any of it; raises as `read_body` does."""
+        """Receive the body without storing it. Raises the same exceptions as `read_body`."""
         await self._receive_body(limit, lambda _: None)
 
     async def _receive_body(self, limit: int, consume: Callable[[bytes], None]) -> None:

@@ -48,13 +48,13 @@ class ChunkedResponse:
 
 
 class ResponseWriter(Protocol):
-    """The client's end of a request: takes one whole response, or one stream in chunks.
+    """Writes the response to one request: one non-streaming response, or one stream in chunks.
 
-    Nothing is complete for the client before `finish`, so that the request is settled by then.
+    The response is not complete for the client before `finish`, so the request can be settled first.
     """
 
     def respond(self, response: Response | ChunkedResponse) -> None:
-        """Keep a response whose whole body is known. `finish` sends it."""
+        """Keep a non-streaming response. `finish` sends it."""
 
     async def start_stream(self, status: int, headers: Headers) -> None:
         """Send the status and the headers of a stream."""
@@ -63,10 +63,13 @@ class ResponseWriter(Protocol):
         """Send one chunk of the stream."""
 
     def abandon(self) -> None:
-        """Never end the stream: the server then closes the connection, and the client sees a cut stream."""
+        """Do not end the stream.
+
+        The server then closes the connection, so the client sees that data is missing.
+        """
 
     async def finish(self, *, succeeded: bool) -> None:
-        """Send the response that was kept, or the end of the stream."""
+        """Send the response that `respond` kept, or the end of the stream."""
 
 
 class AsgiWriter:
@@ -78,7 +81,10 @@ class AsgiWriter:
         self.has_started = self.is_streaming = False
 
     def respond(self, response: Response | ChunkedResponse) -> None:
-        """Keep a response for `finish`. A stream that has begun cannot be replaced: it is abandoned."""
+        """Keep a response for `finish`.
+
+        If a stream has already started, it is abandoned, because its status has been sent.
+        """
         if self.has_started:
             self.abandon()
         else:
@@ -94,11 +100,11 @@ class AsgiWriter:
         await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     def abandon(self) -> None:
-        """Leave the stream without an end."""
+        """End the connection without the end of the stream."""
         self.is_streaming = False
 
     async def finish(self, *, succeeded: bool) -> None:
-        """Send the response that was kept, or the end of the stream."""
+        """Send the response that `respond` kept, or the end of the stream."""
         if self.is_streaming:
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
         elif self.response is not None:
@@ -107,19 +113,25 @@ class AsgiWriter:
 
 
 def json_response(status: int, headers: Headers, body: dict[str, Any]) -> Response:
-    """Return a response whose body is `body` as JSON; decimals become JSON numbers."""
+    """Return a response whose body is `body` as JSON. Decimals become JSON numbers."""
     return Response(status, {**headers, "content-type": "application/json"}, encode(body))
 
 
 def shutting_down_response() -> Response:
-    """Return the 503 for a request that the stopping server cannot wait for, if no client format applies."""
+    """Return the 503 for a request that the stopping server cannot wait for.
+
+    It is used if the request has no client format.
+    """
     headers = {"content-type": "text/plain; charset=utf-8", "retry-after": "2", "cache-control": "no-store"}
     text = b"The gateway was stopped before the response was complete. Try again in a moment.\n"
     return Response(503, headers, text)
 
 
 def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Return headers as ASGI wants them, without the control characters that clients and providers sent."""
+    """Return headers as ASGI requires them.
+
+    Control characters that clients and providers sent are removed.
+    """
     return [
         (name.encode("latin-1"), value.translate(CONTROL_CHARACTERS).encode("latin-1", "replace"))
         for name, value in headers.items()

@@ -1,4 +1,4 @@
-"""Credentials for providers, requests with an Idempotency-Key, and ids and responses at providers."""
+"""Provider credentials, idempotent requests, background responses, and ids that providers issued."""
 
 from proxy.models.background_responses import BackgroundResponse, BackgroundResponseQuerySet
 from proxy.models.credentials import Credential

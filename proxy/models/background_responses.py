@@ -12,18 +12,18 @@ from projects.models import Project
 FIRST_POLL_S = 1
 MAX_POLL_INTERVAL_S = 60
 MAX_DOUBLINGS = 6
-"""Polls after which the interval no longer grows; it would be longer than the maximum."""
+"""Number of polls after which the interval no longer grows, because it has reached the maximum."""
 
 
 class BackgroundResponseQuerySet(models.QuerySet["BackgroundResponse"]):
-    """Changes of background responses. Each is one statement, so that processes agree."""
+    """Queries of background responses. Each change is one statement, so that processes agree."""
 
     def add(self, response: "BackgroundResponse") -> None:
         """Store a response. Storing it again has no effect."""
         self.bulk_create([response], ignore_conflicts=True)
 
     def of_id(self, project_id: int, digest: str) -> "list[BackgroundResponse]":
-        """Return the responses of a project with this digest of their id."""
+        """Return the background responses of a project whose id has this digest."""
         return list(self.filter(project=project_id, digest=digest))
 
     def due(self, count: int, busy_projects: Collection[int]) -> "list[BackgroundResponse]":
@@ -32,16 +32,16 @@ class BackgroundResponseQuerySet(models.QuerySet["BackgroundResponse"]):
         return list(due.order_by("next_poll_at")[:count])
 
     def discard(self, id: UUID) -> bool:
-        """Forget a response whose usage record is written; return False if that was done before."""
+        """Delete a response whose usage record is written. Return False if it was already deleted."""
         return self.filter(pk=id).delete()[0] > 0
 
 
 class BackgroundResponse(models.Model):
     """A response that its provider continues after the request that created it has ended.
 
-    `id` is that of the usage record, which is written when the response has ended. `entry` is the record as
-    an estimate, for a result that cannot be fetched. The provider is polled by the id of the response, so it
-    is stored as long as this row exists.
+    `id` is the id of the usage record, which is written when the response has ended. `entry` is that record
+    as an estimate; it is used if the result cannot be fetched. The response's id at the provider is stored
+    while this row exists, because polls need it.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -66,7 +66,7 @@ class BackgroundResponse(models.Model):
         return f"response of {self.project} at {self.account}"
 
     def claim_poll(self) -> bool:
-        """Claim the next poll with a compare-and-set, and return whether this process has it."""
+        """Claim the next poll with a compare-and-set. Return whether this process has claimed it."""
         unclaimed = BackgroundResponse.objects.filter(pk=self.pk, polls=self.polls)
         self.next_poll_at = timezone.now() + timedelta(seconds=poll_interval_s(self.polls))
         self.polls += 1
@@ -74,5 +74,5 @@ class BackgroundResponse(models.Model):
 
 
 def poll_interval_s(polls: int) -> int:
-    """Return the seconds until the next poll: they double up to a minute."""
+    """Return the seconds until the next poll. They double after each poll, up to a minute."""
     return min(FIRST_POLL_S << min(polls + 1, MAX_DOUBLINGS), MAX_POLL_INTERVAL_S)

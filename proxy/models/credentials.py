@@ -13,7 +13,10 @@ SECRET_SUFFIX_LENGTH = 4
 
 
 def provider_choices() -> list[tuple[str, str]]:
-    """Return the choices. They are a function, so that a new provider needs no migration."""
+    """Return the choices of providers.
+
+    Because this is a function, a new provider needs no migration.
+    """
     return [(slug, provider.name) for slug, provider in PROVIDERS.items() if slug != DEMO]
 
 
@@ -37,7 +40,7 @@ class CredentialQuerySet(models.QuerySet["Credential"]):
 class Credential(models.Model):
     """A project's account at a provider.
 
-    Its models are called as `slug/model`; those listed in `model_names` also without the prefix.
+    Its models are called as `slug/model`. The models in `model_names` can also be called without the prefix.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="credentials")
@@ -68,7 +71,10 @@ class Credential(models.Model):
         return f"{self.slug} of {self.project}"
 
     def clean(self) -> None:
-        """Require a base URL for a provider that has none, and one that can work with the provider."""
+        """Validate the base URL.
+
+        A provider without a URL of its own requires one, and the URL must be usable with the provider.
+        """
         provider = PROVIDERS.get(self.provider)
         if provider is None:
             return
@@ -89,7 +95,7 @@ class Credential(models.Model):
         return vault.unseal(self.project_id, self.sealed_secret) if self.sealed_secret else ""
 
     def rotate_encryption(self) -> None:
-        """Encrypt the secret again, under the first encryption key."""
+        """Encrypt the secret again with the first encryption key."""
         if self.sealed_secret:
             self.sealed_secret = vault.rotate(self.sealed_secret)
             self.save(update_fields=["sealed_secret"])

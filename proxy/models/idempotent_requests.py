@@ -10,22 +10,23 @@ from projects import vault
 from projects.models import Project
 
 LEASE_DURATION = timedelta(seconds=45)
-"""How long a key stays in use if its process does not renew the lease.
+"""Time after which a key can be used again if its process does not renew the lease.
 
-Clocks of machines may differ by less than this minus `idempotency.LEASE_RENEW_INTERVAL_S`.
+The clocks of the machines may differ by less than this minus `idempotency.LEASE_RENEW_INTERVAL_S`.
 """
 RETENTION = timedelta(hours=24)
 
 
 class IdempotentRequestQuerySet(models.QuerySet["IdempotentRequest"]):
-    """Changes of leases. Each is one statement, so that processes agree."""
+    """Queries of leases. Each change is one statement, so that processes agree."""
 
     def claim(
         self, project_id: int, key: str, fingerprint: str, claim_id: UUID
     ) -> "IdempotentRequest | None":
-        """Return the request that has the key: the one with `claim_id` if the key was free.
+        """Claim the key if it is free, and return the request that has it.
 
-        Return None if the other request released the key at this moment.
+        If the key was free, the returned request has `claim_id`. Return None if the other request released
+        the key at this moment.
         """
         self.filter(project=project_id, key=key, expires_at__lte=timezone.now()).delete()
         claimed = self.model(
@@ -53,11 +54,11 @@ class IdempotentRequestQuerySet(models.QuerySet["IdempotentRequest"]):
         )
 
     def release(self, claim_id: UUID) -> None:
-        """Let another request use the key."""
+        """Release the key, so that another request can use it."""
         self.filter(claim_id=claim_id).delete()
 
     def purge(self) -> int:
-        """Delete expired requests, and return how many."""
+        """Delete expired requests. Return their number."""
         return self.filter(expires_at__lte=timezone.now()).delete()[0]
 
 
@@ -83,8 +84,8 @@ class IdempotentRequest(models.Model):
         return f"{self.key} of {self.project}"
 
     def rotate_encryption(self) -> None:
-        """Encrypt the response again, under the first encryption key."""
-        # An update, since save() would insert a row that has been purged in the meantime.
+        """Encrypt the response again with the first encryption key."""
+        # This is an update, because save() would insert a row that has been purged in the meantime.
         IdempotentRequest.objects.filter(pk=self.pk).update(
             sealed_response=vault.rotate(self.sealed_response)
         )

@@ -1,4 +1,7 @@
-"""Ids that providers issued to projects: of objects in shared accounts, of responses in all accounts."""
+"""Ids that providers issued to projects.
+
+They are the ids of objects in accounts that projects share, and of responses in all accounts.
+"""
 
 from collections.abc import Collection, Iterable
 
@@ -15,7 +18,7 @@ class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
     """Queries of issued ids."""
 
     def known(self, project_id: int, digests: Collection[str]) -> set[str]:
-        """Return the digests of ids that were issued to this project and have not expired."""
+        """Return those digests whose ids were issued to this project and have not expired."""
         current, requested = self.current(project_id), list(digests)
         starts = range(0, len(requested), LOOKUP_BATCH_SIZE)
         batches = [
@@ -24,7 +27,7 @@ class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
         return {digest for batch in batches for digest in batch.values_list("digest", flat=True)}
 
     def find(self, project_id: int, digests: Collection[str]) -> "IssuedId | None":
-        """Return an id with one of these digests that was issued to this project and has not expired."""
+        """Return an unexpired id of this project with one of these digests, or None."""
         return self.current(project_id).filter(digest__in=digests).first()
 
     def current(self, project_id: int) -> "IssuedIdQuerySet":
@@ -37,8 +40,9 @@ class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
         self.filter(project=project_id, digest=digest).delete()
 
     def store(self, issued: Iterable["IssuedId"]) -> None:
-        """Store ids in one transaction. An id that is stored already gets the new expiry."""
-        # One statement cannot write a row twice. Processes that write rows in the same order do not deadlock.
+        """Store ids in one transaction. The expiry of an id that is already stored is replaced."""
+        # One statement cannot write a row twice, so duplicates are removed. Rows are sorted, because
+        # processes that write rows in the same order do not deadlock.
         rows = {(row.project_id, row.digest): row for row in issued}
         self.bulk_create(
             [rows[key] for key in sorted(rows)],
@@ -49,11 +53,11 @@ class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
         )
 
     def purge(self) -> int:
-        """Delete expired ids in batches, so that no transaction is long, and return how many."""
+        """Delete expired ids in batches, so that no transaction is long. Return their number."""
         removed = 0
         oldest = self.expired().order_by("expires_at").values_list("pk", flat=True)
         while batch := list(oldest.all()[:PURGE_BATCH_SIZE]):
-            # The expiry of an id may have been extended in the meantime.
+            # Check the expiry again, because it may have been extended in the meantime.
             removed += self.expired().filter(pk__in=batch).delete()[0]
         return removed
 
@@ -63,10 +67,10 @@ class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
 
 
 class IssuedId(models.Model):
-    """An id that a provider issued to this project, of an object in an account.
+    """An id of an object in an account, which a provider issued to this project.
 
     `digest` covers the account, the kind and the id. `model` is the requested model of a response.
-    `expires_at` is null if the provider sets no limit.
+    `expires_at` is null if the provider states no expiry.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="issued_ids")

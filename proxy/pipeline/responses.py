@@ -23,10 +23,7 @@ from proxy.pipeline.charges import Charge
 from proxy.pipeline.settle import Progress, RequestResult, caller_of, received_of
 
 OUTCOMES_WITHOUT_RATE_LIMITS = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE)
-"""Outcomes without rate-limit headers:
-
-the client has closed the connection, or the limits cannot be looked up.
-"""
+"""Outcomes without rate-limit headers, because nobody reads them or the limits cannot be looked up."""
 
 Failure = Exception | asyncio.CancelledError
 ErrorRenderer = Callable[[ApiError, str], bytes]

@@ -1,7 +1,7 @@
-"""Base URLs of providers, in the spellings in which people copy them from a vendor's documents.
+"""Normalize the base URLs of providers, which people copy from documents in different spellings.
 
-A path of the provider's API is appended to a base URL. One that ends in a slash, in a version, or in a whole
-endpoint therefore names the same server as the one without.
+A path of the provider's API is appended to a base URL. Therefore a base URL that ends in a slash, a version
+or a whole endpoint means the same as the URL without this end.
 """
 
 import re
@@ -12,7 +12,10 @@ from proxy.providers.provider import Provider
 ENDPOINT = re.compile(
     r"/(?:chat/completions|completions|responses|embeddings|messages(?:/count_tokens)?|models/[^/]+:\w+)$"
 )
-"""An endpoint at the end of a base URL. `/models` is missing here: Azure AI has it in its base URL."""
+"""Endpoints that are removed from the end of a base URL.
+
+`/models` is not among them, because it is a part of the base URL of Azure AI.
+"""
 DEPLOYMENT = re.compile(r"/openai/deployments(?:/|$)")
 
 
@@ -21,7 +24,7 @@ class UnusableBaseURL(ValueError):
 
 
 def check_base_url(provider: Provider, url: str) -> None:
-    """Raise UnusableBaseURL for a URL that already names a model, if the provider's paths name one."""
+    """Raise UnusableBaseURL if the URL already contains a model and the provider's paths contain one too."""
     if provider.path_prefix and DEPLOYMENT.search(url):
         raise UnusableBaseURL(
             "Enter the address of the resource, such as https://NAME.openai.azure.com, without a deployment. "
@@ -30,7 +33,7 @@ def check_base_url(provider: Provider, url: str) -> None:
 
 
 def normalize_base_url(provider: Provider, url: str) -> str:
-    """Return the URL that the provider's paths are appended to; empty if the URL is."""
+    """Return the URL to which the provider's paths are appended. It is empty if `url` is empty."""
     url = ENDPOINT.sub("", url.rstrip("/"))
     for ending in provider.redundant_endings:
         url = url.removesuffix(ending)
@@ -38,7 +41,7 @@ def normalize_base_url(provider: Provider, url: str) -> str:
 
 
 def with_vendor_path(provider: Provider, url: str) -> str:
-    """Complete a host alone, and the provider's host with a part of its path, by the provider's own path."""
+    """Add the provider's path to a URL that has only a host, or only a part of the provider's path."""
     own, given = urlsplit(provider.base_url), urlsplit(url)
     if given.path and not (own.netloc == given.netloc and own.path.endswith(given.path)):
         return url

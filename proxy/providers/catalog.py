@@ -1,6 +1,6 @@
 """The catalog of providers: URLs, formats, authentication, quirks and prices as data.
 
-Each row names the vendor's documents that it follows.
+The comment of each row names the vendor's documents that the row follows.
 """
 
 from proxy.formats.quirks import Quirks
@@ -28,9 +28,9 @@ PENALTY_SETTINGS = frozenset({"presence_penalty", "frequency_penalty"})
 ALL_SERVER_TOOLS = frozenset({"web_search", "web_fetch", "code_execution"})
 
 CATALOG = (
-    # platform.openai.com/docs/api-reference: chat/create, responses/create. Settings that OpenAI's reasoning
-    # models or Anthropic's newest models reject depend on the model's name: see `capabilities.py` of both
-    # formats.
+    # platform.openai.com/docs/api-reference: chat/create, responses/create. `capabilities.py` of both formats
+    # contains the settings that OpenAI's reasoning models or Anthropic's newest models reject, because these
+    # depend on the model's name.
     Provider(
         OPENAI,
         "OpenAI",
@@ -69,8 +69,8 @@ CATALOG = (
         quirks=Quirks(server_tools=ALL_SERVER_TOOLS),
         supports_count_tokens=True,
     ),
-    # learn.microsoft.com/azure/ai-services/openai/reference: authentication, versioning (the newest version
-    # that is not a preview).
+    # learn.microsoft.com/azure/ai-services/openai/reference: authentication, versioning. The row has the
+    # newest version that is not a preview.
     Provider(
         AZURE,
         "Azure OpenAI",

@@ -1,9 +1,9 @@
 """The built-in demo provider, which needs no key: for a first run, tests and benchmarks.
 
-`demo/chat` generates exactly `max_tokens` tokens (64 by default) and counts its input with the function that
+`demo/chat` generates exactly `max_tokens` tokens (64 by default), and counts its input with the function that
 reservations use. `demo/embed` returns the same vector for the same text. A `demo` object in the body sets the
-behavior: `delay_ms` between streamed tokens (10), `status` of an error to respond with, and `fail_after`, a
-number of streamed tokens.
+behavior. Its fields are `delay_ms` (between streamed tokens, 10 by default), `status` (of the error to
+respond with) and `fail_after` (the number of streamed tokens before a failure).
 """
 
 import asyncio
@@ -31,12 +31,15 @@ PRICE = simple_price("1", "2", "demo, play money")
 DEFAULT_MAX_TOKENS = 64
 MAX_TOKENS = 32_768
 MAX_NONSTREAMING_TOKENS = 65_536
-"""The limit of a non-streaming response, over all choices."""
+"""Maximum number of tokens of a non-streaming response, over all choices."""
 DEFAULT_DIMENSIONS = 256
 MAX_DIMENSIONS = 3_072
 MAX_INPUTS = 2_048
 MAX_VECTOR_VALUES = 500_000
-"""Inputs times dimensions. The vectors are computed in the process that serves all clients."""
+"""Maximum of inputs times dimensions.
+
+The vectors are computed in the process that serves all clients, so large requests would delay other clients.
+"""
 SAMPLE_TEXT = (
     "This answer comes from the demo model inside the gateway so that you can try keys and budgets before "
     "you add a provider."
@@ -55,18 +58,21 @@ class DemoOptions(msgspec.Struct):
 
 
 class DemoBody(msgspec.Struct):
-    """The part of a request body that sets the demo's behavior."""
+    """The fields of a request body that set the demo's behavior."""
 
     demo: DemoOptions = msgspec.field(default_factory=DemoOptions)
 
 
 class DemoClient:
-    """Upstream client of the demo: responds in this process, and connects to nothing."""
+    """Upstream client of the demo. It responds in this process, without a connection."""
 
     async def request(
         self, _method: str, url: str, body: bytes, _headers: dict[str, str], *, trusted: bool
     ) -> "DemoResponse | DemoStream":
-        """Respond as a provider does. The demo has no base URL, so `url` is a path of the OpenAI API."""
+        """Respond as a provider does.
+
+        The demo has no base URL, so `url` is only a path of the OpenAI API.
+        """
         return respond(url, body)
 
 
@@ -115,7 +121,7 @@ class DemoStream:
 
 
 def respond(path: str, body: bytes) -> DemoResponse | DemoStream:
-    """Return the response of a provider at this path of the OpenAI API."""
+    """Return the response that a provider sends at this path of the OpenAI API."""
     try:
         options = msgspec.json.decode(body, type=DemoBody).demo
     except msgspec.ValidationError as error:
@@ -229,13 +235,13 @@ def embed_response(request: embeddings.EmbeddingFields) -> DemoResponse:
 
 
 def split_inputs(request: embeddings.EmbeddingFields) -> Sequence[object]:
-    """Return the inputs, each of which gets a vector. A list of token ids is one input, as at OpenAI."""
+    """Return the inputs. Each input gets a vector. As at OpenAI, a list of token ids is one input."""
     is_single = isinstance(request.input, str) or all(isinstance(part, int) for part in request.input)
     return [request.input] if is_single else request.input
 
 
 def limit_error(inputs: int, size: int) -> str:
-    """Return why so many vectors of this size are too much; empty if they are not."""
+    """Return the error text if there are too many vectors of this size, else an empty text."""
     if inputs > MAX_INPUTS:
         return f"input has too many entries: {inputs}. This model takes at most {MAX_INPUTS}."
     if size > MAX_DIMENSIONS:
@@ -249,7 +255,10 @@ def limit_error(inputs: int, size: int) -> str:
 
 
 def hash_vector(text: str, size: int) -> list[float]:
-    """Return a unit vector made of the text's hash. Vectors of different texts are nearly orthogonal."""
+    """Return a unit vector that is computed from the text's hash.
+
+    Vectors of different texts are nearly orthogonal.
+    """
     raw = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest(size)
     values = [byte - 127.5 for byte in raw]
     length = sum(value * value for value in values) ** 0.5

@@ -17,11 +17,11 @@ HTTP_CLIENT = "http"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provider:
-    """Facts about a provider: its formats and URLs, its authentication, its quirks and its prices.
+    """A provider: its formats and URLs, its authentication, its quirks and its prices.
 
-    `base_urls` maps each format to the URL that its paths begin with; conversions prefer the first format. An
-    empty URL means that each credential sets its own. `pricing_provider` is the provider's name in
-    genai-prices; it is empty if genai-prices has no prices for the provider.
+    `base_urls` maps each format to the URL with which its paths begin. Conversions prefer the first format.
+    If a URL is empty, each credential must set its own. `pricing_provider` is the provider's name in
+    genai-prices, or empty if genai-prices has no prices for the provider.
     """
 
     slug: str
@@ -33,23 +33,28 @@ class Provider:
     headers: Mapping[str, str] = field(default_factory=dict)
     quirks: Quirks = field(default_factory=Quirks)
     path_prefix: str = ""
-    """Inserted between base URL and path, with `{model}`, for servers that have the model in the URL."""
+    """Path between the base URL and the path of the API.
+
+    It contains `{model}` for servers that expect the model in the URL.
+    """
     query_string: str = ""
     redundant_endings: tuple[str, ...] = ()
-    """Ends of a base URL that are left out one after the other, because the provider's paths begin with them.
-    """
+    """Endings to remove from a base URL one after the other, because the provider's paths begin with them."""
     supports_count_tokens: bool = False
-    """Whether it counts tokens of a request in its own format. If not, the gateway estimates them."""
+    """Whether the provider counts tokens of requests in its own format.
+
+    If not, the gateway estimates them.
+    """
     regional_hosts: str = ""
-    """End of the hosts of its endpoints for one region, which may have prices of their own."""
+    """The end of the hosts of its endpoints for one region, which may have their own prices."""
     client: str = HTTP_CLIENT
-    """The client in `runtime.clients` that calls this provider."""
+    """Name of the client in `runtime.clients` that calls this provider."""
     bytes_per_token: int = BYTES_PER_TOKEN
-    """Bytes of input that it probably counts as one token."""
+    """Estimated number of bytes of input for one token."""
     default_max_tokens: int | None = None
-    """Output tokens of a choice if the client sets no limit; None if that is not known beforehand."""
+    """Output tokens of a choice if the client sets no limit; None if the number is not known."""
     fixed_price: Price | None = None
-    """The price of all its models, which no price list changes; None if the price list has the prices."""
+    """The price of all models of the provider, which no price list changes; None to use the price list."""
 
     @property
     def base_url(self) -> str:
@@ -62,7 +67,7 @@ class Provider:
         return bool(self.regional_hosts) and host.endswith(self.regional_hosts)
 
     def auth_headers(self, secret: str) -> dict[str, str]:
-        """Return the header that carries the API key; empty without a key."""
+        """Return the headers that carry the API key. The result is empty without a key."""
         return {self.key_header: f"{self.key_prefix}{secret}"} if secret else {}
 
 
@@ -79,8 +84,8 @@ def openai_compatible(
 ) -> Provider:
     """Return a provider of OpenAI's chat format.
 
-    `messages` is the base URL of its Messages API (Anthropic's format) and `responses` that of its Responses
-    API, if it has them.
+    If the provider has the Messages API (Anthropic's format) or the Responses API, `messages` and `responses`
+    are their base URLs.
     """
     urls = {CHAT_FORMAT: base_url, RESPONSES_FORMAT: responses, MESSAGES_FORMAT: messages}
     base_urls = {format: url for format, url in urls.items() if url or format == CHAT_FORMAT}

@@ -1,4 +1,4 @@
-"""Accounts at providers: the credentials of projects, which are cached, and the operator's own."""
+"""Accounts at providers: those of projects, from stored credentials, and those of the operator."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,9 +23,9 @@ from proxy.routing.operator_routes import Route, environment_routes, yaml_routes
 class Account:
     """An account at a provider.
 
-    `secret` is None if it cannot be decrypted. `trusted`: the operator configured the base URL, not a tenant.
-    `api` is what the operator has set of OpenAI's APIs: `chat` if the server has no other, `responses` for
-    conversions to that one.
+    `secret` is None if it cannot be decrypted. `trusted` is true if the operator, not a tenant, configured
+    the base URL. `api` is the operator's setting for OpenAI's APIs: `chat` if the server has only chat
+    completions, `responses` if requests are to be converted to the Responses API.
     """
 
     slug: str
@@ -38,24 +38,28 @@ class Account:
 
     @property
     def can_be_shared(self) -> bool:
-        """Return whether several projects may use it: an operator may open their accounts to any project."""
+        """Return whether several projects may use this account.
+
+        The operator can allow any project to use the operator's accounts. A project's account serves only
+        that project.
+        """
         return self.trusted
 
     @property
     def id_namespace(self) -> str:
-        """Return what distinguishes this account from others in which the same id could exist.
+        """Return the namespace of the ids that this account issues. Other accounts may issue equal ids.
 
-        Projects name their own accounts; two of them may be different accounts at one URL.
+        The name of a project's account is included, because two accounts of a project may have the same URL.
         """
         name = "" if self.trusted else f"{self.slug} "
         return f"{name}{self.provider.slug} {self.base_url}"
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Return the supported formats; conversions prefer the first.
+        """Return the supported formats. Conversions prefer the first one.
 
-        A base URL of the account replaces the provider's main one. Formats that the provider serves at other
-        URLs are then not available.
+        If the account has a base URL, it replaces the provider's main URL. The formats that the provider
+        serves at other URLs are then not available.
         """
         base_urls = self.provider.base_urls
         if self.base_url not in ("", self.provider.base_url):
@@ -65,14 +69,17 @@ class Account:
         return tuple(base_urls)
 
     def format_for(self, client_format: str) -> str:
-        """Return the format in which a client's request is sent: its own if the account supports it."""
+        """Return the format to send a client's request in: the client's own if the account has it."""
         formats = self.formats
         if client_format in formats:
             return client_format
         return RESPONSES_FORMAT if self.api == "responses" and RESPONSES_FORMAT in formats else formats[0]
 
     def url(self, format: str, path: str, model: str) -> str:
-        """Return the URL of a path; servers with the model in the URL get it there."""
+        """Return the complete URL for a path.
+
+        It includes the model's name if the provider expects it there.
+        """
         has_own_url = self.base_url not in ("", self.provider.base_url)
         base = self.base_url if has_own_url else self.provider.base_urls[format]
         query = (
@@ -106,12 +113,12 @@ project_accounts_cache: ConfigCache[int, tuple[Account, ...]] = ConfigCache(load
 
 
 def load_has_other_operator_users(project_id: int) -> bool:
-    """Return whether another project than this one may use the operator's accounts."""
+    """Return whether any other project may use the operator's accounts."""
     return Project.objects.filter(uses_operator_credentials=True).exclude(pk=project_id).exists()
 
 
 has_other_operator_users_cache: ConfigCache[int, bool] = ConfigCache(load_has_other_operator_users)
-"""Whether a project shares the operator's accounts with another one, by the project's id."""
+"""For each project id: whether any other project may use the operator's accounts."""
 
 
 def operator_accounts_for(principal: Principal) -> tuple[Account, ...]:
@@ -121,7 +128,10 @@ def operator_accounts_for(principal: Principal) -> tuple[Account, ...]:
 
 @lru_cache(maxsize=1)
 def load_operator_accounts() -> tuple[Account, ...]:
-    """Return the accounts of providers, then those of single models. The first route of a name wins."""
+    """Return the accounts for any model of a provider, then the accounts of single model routes.
+
+    If two routes have the same model name, the first one is used.
+    """
     config = config_file.load()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
     general = [operator_account(*default) for default in defaults if default[1] or default[2]]

@@ -15,7 +15,7 @@ FORWARDED_REQUEST_HEADERS = {
     "openai_chat": (b"openai-beta",),
     "openai_responses": (b"openai-beta",),
 }
-"""Headers of a client that a provider of the same format gets."""
+"""Request headers that are forwarded to a provider of the same format."""
 
 
 async def send(
@@ -29,7 +29,7 @@ async def send(
 
 
 def forwarded_headers(request: GatewayRequest, format: str) -> dict[str, str]:
-    """Return the headers of a client that a provider of its format gets."""
+    """Return the client's headers that are forwarded to a provider of the same format."""
     given = {name: request.header(name) for name in FORWARDED_REQUEST_HEADERS.get(format, ())}
     return {name.decode(): value for name, value in given.items() if value}
 
@@ -41,7 +41,7 @@ async def call(
     model: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> UpstreamResponse:
-    """Send a request to an account, in one of its formats. Raises UpstreamError or BlockedURL."""
+    """Send a request to an account, in one of the account's formats. Raises UpstreamError or BlockedURL."""
     sent = {"content-type": "application/json", "accept-encoding": "identity", **account.provider.headers}
     sent |= headers or {}
     sent |= account.provider.auth_headers(account.secret or "")

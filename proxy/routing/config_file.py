@@ -1,4 +1,4 @@
-"""Routing by the operator: the YAML file of AI_GATEWAY_CONFIG, and AI_GATEWAY_MODEL_ROUTES."""
+"""The operator's routing configuration: AI_GATEWAY_CONFIG (a YAML file) and AI_GATEWAY_MODEL_ROUTES."""
 
 import re
 from functools import lru_cache
@@ -18,7 +18,7 @@ DEFAULT_TIMEOUT_S = 300.0
 
 
 class ConfigError(Exception):
-    """The file or variable is not valid. The message says where and why."""
+    """The file or the variable is not valid. The message says where, and why."""
 
 
 class ModelRoute(msgspec.Struct, frozen=True):
@@ -28,15 +28,22 @@ class ModelRoute(msgspec.Struct, frozen=True):
     provider: str
     description: str = ""
     api: Literal["", "chat", "responses"] = ""
-    """OpenAI's API that serves the model: `chat` if there is no other, `responses` for conversions."""
+    """The OpenAI API that serves the model.
+
+    It is `chat` if the server has only chat completions, and `responses` if requests are to be converted to
+    the Responses API.
+    """
     base_url: str = ""
-    """The model's own URL, instead of that of the operator's account at the provider."""
+    """The URL of the model, which replaces the URL of the operator's account at the provider."""
     send_operator_key: bool = False
-    """Whether `base_url` receives the operator's key although its host is not the provider's."""
+    """Whether to send the operator's key to `base_url`, even if its host is not the provider's."""
 
 
 class OperatorConfig(msgspec.Struct, frozen=True):
-    """The YAML file. `timeout` is how long a provider may send nothing, as `90s` or `5m`."""
+    """The contents of the YAML file.
+
+    `timeout` is the time for which a provider may send nothing, such as `90s` or `5m`.
+    """
 
     version: str | float | int = "1.0"
     models: tuple[ModelRoute, ...] = ()
@@ -53,7 +60,7 @@ class OperatorConfig(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=1)
 def load() -> OperatorConfig:
-    """Return the configuration, which a process reads once. Raises ConfigError."""
+    """Return the configuration, which a process reads only once. Raises ConfigError."""
     env = settings.ENV
     config = read_file(env.ai_gateway_config) if env.ai_gateway_config else OperatorConfig()
     for name in [*(model.provider for model in config.models), config.default_provider]:
@@ -74,14 +81,14 @@ def load() -> OperatorConfig:
 
 
 def check_default_upstreams() -> None:
-    """Raise ConfigError for a base URL in the environment that is not valid."""
+    """Validate the base URLs in the environment. Raises ConfigError."""
     for provider in DEFAULT_UPSTREAMS:
         if base_url := default_upstream(provider):
             check_base_url(base_url, f"the environment: {provider}: the base URL")
 
 
 def check_route(model: ModelRoute, file: str) -> None:
-    """Raise ConfigError for a route whose URL or key setting cannot work."""
+    """Raise ConfigError if the URL or the key setting of a route cannot work."""
     if model.base_url and model.provider == DEMO:
         raise ConfigError(f"{file}: {model.name!r}: the demo has no base_url")
     if model.base_url:
@@ -104,7 +111,7 @@ def check_base_url(base_url: str, where: str) -> None:
 
 
 def read_file(path: Path) -> OperatorConfig:
-    """Return what the YAML file contains. Raises ConfigError."""
+    """Return the contents of the YAML file. Raises ConfigError."""
     try:
         return msgspec.yaml.decode(path.read_bytes(), type=OperatorConfig)
     except OSError as error:
@@ -114,7 +121,10 @@ def read_file(path: Path) -> OperatorConfig:
 
 
 def parse_model_urls(text: str) -> dict[str, str]:
-    """Parse `model:http://host/v1,model2:https://...`, split at the last `:http`: names may have colons."""
+    """Parse `model:http://host/v1,model2:https://...`.
+
+    Each entry is split at the last `:http`, because names may contain colons.
+    """
     routes = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, colon, address = entry.rpartition(":http")

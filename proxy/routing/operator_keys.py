@@ -1,8 +1,8 @@
 """Decide which of the operator's provider keys a configured URL receives.
 
-A key belongs to one provider account. Sending it to another host would give the account to the owner of that
-host. A URL therefore receives the key only if its host is the provider's own or that of the operator's
-default upstream for the provider, or if the operator has set send_operator_key for it.
+A key gives access to a provider account, so the owner of any host that receives the key can use the account.
+A URL therefore receives the key only in three cases: its host is the provider's, its host is that of the
+operator's default upstream for the provider, or the operator has set send_operator_key for it.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from proxy.providers.catalog import ANTHROPIC, GEMINI, OPENAI, PROVIDERS
 
 
 class Reason(StrEnum):
-    """Reason for sending a key to a URL, or for not sending it."""
+    """The reason for sending a key to a URL, or for not sending it."""
 
     NOT_CONFIGURED = "no key is configured"
     PROVIDER_HOST = "the provider's own host"
@@ -32,7 +32,7 @@ SENT = (Reason.PROVIDER_HOST, Reason.DEFAULT_UPSTREAM, Reason.CONFIGURED)
 
 @dataclass(frozen=True, slots=True)
 class OperatorKey:
-    """The key for one URL, and the variable that sets it. Both are empty if no key is sent."""
+    """The key for one URL, and the variable that contains it. Both are empty if no key is sent."""
 
     reason: Reason
     variable: str = ""
@@ -62,8 +62,11 @@ def configured_key(provider: str) -> tuple[str, str]:
 
 
 def key_for(provider: str, base_url: str, *, requested: bool) -> OperatorKey:
-    """Return the key that a route's URL receives. `requested` is the route's send_operator_key."""
-    # Compatible servers read the key from OpenAI's header, so only the OpenAI key can be intended for them.
+    """Return the key that a route's URL receives.
+
+    `requested` is the setting send_operator_key of the route.
+    """
+    # Compatible servers expect the key in OpenAI's header, so the operator can only mean the OpenAI key.
     owner = provider if provider in (ANTHROPIC, GEMINI) else OPENAI
     variable, secret = configured_key(owner)
     reason = reason_for(owner, base_url, requested=requested) if secret else Reason.NOT_CONFIGURED
@@ -88,9 +91,9 @@ def is_providers_own(provider: str, base_url: str) -> bool:
 def origin_of(base_url: str) -> str:
     """Return scheme, host and port of a URL, without user name and password.
 
-    Origins are compared exactly: http is not https, and `host.` is not `host`. yarl parses the URL as the
-    HTTP client does that connects to it. Raises ValueError if the text is not an http or https URL with a
-    host.
+    Origins are compared exactly: http differs from https, and `host.` from `host`. The URL is parsed by yarl,
+    because the HTTP client that connects to it uses yarl. Raises ValueError if the text is not an http or
+    https URL with a host.
     """
     url = URL(base_url)
     if url.scheme not in ("http", "https") or not url.raw_host:

@@ -1,4 +1,4 @@
-"""Routes of the operator: models at their own URLs, each with the key that its URL receives."""
+"""Routes of the operator: models with their own URLs, and the key that each URL receives."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A model at a URL, and the key that the URL receives."""
+    """A model at a URL, and the operator's key for the URL."""
 
     model: str
     provider: str
@@ -36,7 +36,7 @@ class Route:
 
 
 def yaml_routes(config: OperatorConfig) -> list[Route]:
-    """Return the models of the YAML file that have their own URL."""
+    """Return the models of the YAML file that have a URL of their own."""
     return [
         Route(
             model.name,
@@ -51,7 +51,7 @@ def yaml_routes(config: OperatorConfig) -> list[Route]:
 
 
 def environment_routes(config: OperatorConfig) -> list[Route]:
-    """Return the entries of AI_GATEWAY_MODEL_ROUTES: each is a model at an OpenAI-compatible URL."""
+    """Return the entries of AI_GATEWAY_MODEL_ROUTES. Each is a model at an OpenAI-compatible URL."""
     requested = settings.ENV.ai_gateway_send_operator_key
     return [
         Route(
@@ -66,7 +66,7 @@ def environment_routes(config: OperatorConfig) -> list[Route]:
 
 
 def log_routes() -> None:
-    """Log the host of each of the operator's models and which key is sent there, never the key itself."""
+    """Log the host of each model route and the variable of the key that is sent there, never the key."""
     config = config_file.load()
     for provider in DEFAULT_UPSTREAMS:
         if default_upstream(provider) or configured_key(provider)[1]:

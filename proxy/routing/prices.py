@@ -1,4 +1,4 @@
-"""Prices of the models that a project has used, found by the provider or credential of a record."""
+"""Look up the prices of models that a project has used, by the provider or credential of a record."""
 
 from datetime import datetime
 
@@ -12,7 +12,10 @@ from proxy.routing.accounts import load_operator_accounts
 
 
 class ProviderPrices:
-    """The prices of one project: its credentials and price list are read once, when this is created."""
+    """The prices of one project.
+
+    The credentials and the price list of the project are read once, in the constructor.
+    """
 
     def __init__(self, project: Project) -> None:
         self.price_list = load_price_list(project.pk)
@@ -29,8 +32,9 @@ class ProviderPrices:
     def price_at(self, account: str, model: str, at: datetime) -> Price | None:
         """Return the price of a model at a moment, or None if no price is known.
 
-        `account` is the name that records have in `provider`: a credential of the project, or a provider. The
-        credential may have been deleted since; its name is then looked up as a provider's.
+        `account` is the value of `provider` in usage records: the name of a credential of the project, or of
+        a provider. If no credential has this name, because it was deleted, the name is looked up as a
+        provider.
         """
         if account == DEMO:
             return demo.PRICE

@@ -1,7 +1,8 @@
-"""Find the account that serves a model, and the model's name there.
+"""Find the account that serves a model, and the model's name at that account.
 
-The first of these that has the name decides: the project's own credentials, the operator's YAML file,
-AI_GATEWAY_MODEL_ROUTES, `provider/model`, the bundled prices, the default provider.
+The sources are searched in this order, and the first one that has the name decides: the project's own
+credentials, the operator's YAML file, AI_GATEWAY_MODEL_ROUTES, `provider/model`, the bundled prices, the
+default provider.
 """
 
 from dataclasses import replace
@@ -21,9 +22,10 @@ CATALOG_PROVIDERS = (OPENAI, "anthropic", "gemini")
 
 
 async def resolve(principal: Principal, model: str) -> Target:
-    """Return where a model is served.
+    """Return the target of a model.
 
-    Raises GatewayError if no provider of the project serves it, or the credential cannot be decrypted.
+    Raises GatewayError if no provider of the project serves the model, or if the credential cannot be
+    decrypted.
     """
     accounts = await project_accounts_cache.get(principal.project_id)
     account, name = resolve_account(model, accounts, operator_accounts_for(principal))
@@ -53,7 +55,7 @@ def resolve_account(
 def explicit_route(
     model: str, project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
 ) -> Account | None:
-    """Return the account that is configured for exactly this model, or None."""
+    """Return the account that is configured for exactly this model name, or None."""
     config = config_file.load()
     for account in project_accounts:
         if model in account.models:
@@ -72,14 +74,14 @@ def explicit_route(
 
 
 def with_api(account: Account, route: ModelRoute) -> Account:
-    """Return the account with the API that the operator has set for one model."""
+    """Return the account with the API that the operator has set for this model."""
     return replace(account, api=route.api) if route.api else account
 
 
 def accounts_by_name(
     project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
 ) -> dict[str, Account]:
-    """Return accounts by provider and by their own name; a project's account precedes the operator's."""
+    """Return accounts by provider and by name. A project's account takes precedence over the operator's."""
     general = [account for account in operator_accounts if not account.models]
     by_provider = {account.provider.slug: account for account in (*general, *reversed(project_accounts))}
     return by_provider | {account.slug: account for account in project_accounts}
@@ -91,7 +93,10 @@ def missing_credential(model: str, provider: str) -> errors.GatewayError:
 
 
 def default_account(model: str, accounts_by_slug: dict[str, Account]) -> Account:
-    """Return the operator's default provider, or the only account. Raises GatewayError."""
+    """Return the operator's default provider, or the only account.
+
+    Raises GatewayError if there is neither.
+    """
     chosen = config_file.load().default_provider
     if chosen == DEMO:
         return DEMO_ACCOUNT
@@ -104,7 +109,7 @@ def default_account(model: str, accounts_by_slug: dict[str, Account]) -> Account
 
 
 async def available_models(principal: Principal) -> dict[str, str]:
-    """Return the models that the key may use by name, each with its provider or credential."""
+    """Return the models that the key may use by name. Each has its provider or credential."""
     project_accounts = await project_accounts_cache.get(principal.project_id)
     operator_accounts = operator_accounts_for(principal)
     config, by_name = config_file.load(), accounts_by_name(project_accounts, operator_accounts)

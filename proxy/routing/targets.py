@@ -1,4 +1,4 @@
-"""Values of routing: the account and model that a request goes to, and the plan for reaching it."""
+"""Types of routing: the account and model of a request, and the plan for sending the request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from proxy.upstream.response import UpstreamResponse
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Account and model that a request goes to. `price` is None for a model without a known price."""
+    """The account and the model to which a request is sent. `price` is None if no price is known."""
 
     account: Account
     model: str
     price: Price | None
 
     def default_max_tokens(self, facts: RequestFacts) -> int | None:
-        """Return the output tokens if the client sets no limit; None if that is not known beforehand."""
+        """Return the output limit that applies if the client sets none; None if it is not known."""
         limit = self.account.provider.default_max_tokens
         return None if limit is None else limit * facts.n
 
     def estimated_input_tokens(self, facts: RequestFacts) -> int:
-        """Return how many tokens the provider probably counts for the input."""
+        """Return the estimated number of tokens that the provider counts for the input."""
         return -(-facts.max_input_tokens // self.account.provider.bytes_per_token)
 
 
@@ -48,8 +48,8 @@ def price_for(account: Account, model: str, price_list: PriceList) -> Price | No
 class UpstreamRequest:
     """A request to a provider.
 
-    `dropped` names what was left out of the client's request, or changed. `format` is that of the request; if
-    it is empty, it is the account's format for the operation.
+    `dropped` names the settings of the client that were left out or changed. `format` is the format of the
+    request; if it is empty, the account's format for the operation applies.
     """
 
     path: str
@@ -61,10 +61,10 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class ParsedResponse:
-    """A non-streaming response that has been read.
+    """A parsed non-streaming response.
 
-    `usage` is None if the provider reports none; `output_tokens` is then our own count. `render` returns the
-    body for the client.
+    `usage` is None if the provider reports none; `output_tokens` is then the gateway's own count. `render`
+    returns the body for the client.
     """
 
     usage: Usage | None
@@ -86,37 +86,42 @@ class UpstreamPlan(Protocol):
 
     @property
     def facts(self) -> RequestFacts:
-        """Return the facts that admission and pricing need."""
+        """Return the facts for admission and pricing."""
 
     def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
-        """Return the request to send; `max_tokens` is the gateway's limit of each choice, if it sets one.
+        """Return the request to send.
+
+        `max_tokens` is the output limit of each choice that the gateway sets, or None.
 
         Raises UnsupportedFeature for content that the provider's format cannot express.
         """
 
     def is_stream(self, response: UpstreamResponse) -> bool:
-        """Return whether the response is relayed as it arrives, not read as a whole first."""
+        """Return whether to relay the response as it arrives, instead of receiving the whole body first."""
 
     def content_type(self, response: UpstreamResponse) -> str:
-        """Return the content type that the client gets; empty if the provider sent none."""
+        """Return the content type for the client. It is empty if the provider sent none."""
 
     def keepalive(self, response: UpstreamResponse) -> Callable[[bytes], bytes]:
-        """Return the function that renders keep-alives; it takes the end of what the client has received."""
+        """Return the function that renders keep-alives.
+
+        Its argument is the end of what the client has received.
+        """
 
     def meter(self) -> Meter:
-        """Return a new meter for a stream; it also converts the stream if the formats differ."""
+        """Return a new meter for a stream. If the formats differ, the meter also converts the stream."""
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Return the usage that a non-streaming response reports; else None and our count of its output."""
+        """Return the reported usage and 0, or None and the gateway's count of the output tokens."""
 
     def parse_response(self, body: bytes) -> ParsedResponse:
-        """Read a non-streaming response. Raises InvalidUpstreamResponse."""
+        """Parse a non-streaming response. Raises InvalidUpstreamResponse."""
 
     def parse_error(self, status: int, body: bytes) -> ApiError:
         """Return the error of a provider's error response."""
 
     def passes_error(self, error: ApiError, body: bytes) -> bool:
-        """Return whether the client gets the body of a provider's error as it is."""
+        """Return whether the client gets the body of a provider's error unchanged."""
 
     def render_error(self, error: ApiError, request_id: str) -> RenderedError:
         """Return an error in the client's format."""
@@ -130,7 +135,7 @@ class UpstreamPlan(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """A target that can serve a request, with the plan for reaching it."""
+    """A target for a request, with the plan for sending the request to it."""
 
     target: Target
     plan: UpstreamPlan

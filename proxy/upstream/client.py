@@ -1,7 +1,9 @@
-"""Clients that call providers: over HTTP/1.1 with one pool of connections per process.
+"""The HTTP client that calls providers, and the interface that it shares with the demo provider.
 
-URLs that tenants chose are resolved, validated and connected to in one step, so that a name cannot point into
-the operator's network. Redirects are not followed.
+A process has two connection pools: one for URLs that the operator configured, and one for URLs of tenants.
+The host of a tenant's URL is resolved and checked, and the client connects only to the checked addresses.
+Therefore the host cannot lead into a private network that the operator has not allowed, even if its DNS
+records change after the check. Redirects are not followed.
 """
 
 import asyncio
@@ -19,16 +21,16 @@ POOL_KEEPALIVE_S = 60
 
 
 class UpstreamClient(Protocol):
-    """Calls one kind of provider: a server over HTTP, or the demo in this process."""
+    """The interface of a client that calls providers: a server over HTTP, or the demo in this process."""
 
     async def request(
         self, method: str, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
     ) -> UpstreamResponse:
-        """Send a request, and return the response as soon as its headers have arrived."""
+        """Send a request. Return the response as soon as its headers have arrived."""
 
 
 class HttpUpstreamClient:
-    """Pooled connections to providers' servers."""
+    """Calls providers over HTTP/1.1 with pooled connections."""
 
     def __init__(self, idle_timeout_s: float) -> None:
         self.idle_timeout_s = idle_timeout_s
@@ -50,9 +52,10 @@ class HttpUpstreamClient:
     async def request(
         self, method: str, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
     ) -> HttpUpstreamResponse:
-        """Send a request. `trusted`: the operator configured the URL, which may then be in a private network.
+        """Send a request.
 
-        Raises BlockedURL, UpstreamConnectionError or UpstreamTimeout.
+        If `trusted` is true, the operator configured the URL, and it may be in a private network. Raises
+        BlockedURL, UpstreamConnectionError or UpstreamTimeout.
         """
         if not trusted:
             validate_host(url)
@@ -63,14 +66,14 @@ class HttpUpstreamClient:
                 self.idle_timeout_s,
             )
         except aiohttp.InvalidURL:
-            raise UpstreamConnectionError("its address is not valid", may_be_billed=False) from None
+            raise UpstreamConnectionError("the URL is not valid", may_be_billed=False) from None
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or error.os_error
             raise UpstreamConnectionError(f"no connection: {reason}", may_be_billed=False) from error
         except aiohttp.ConnectionTimeoutError:
-            raise UpstreamTimeout("no connection in time", may_be_billed=False) from None
+            raise UpstreamTimeout("the connection timed out", may_be_billed=False) from None
         except TimeoutError:
-            raise UpstreamTimeout("no response in time") from None
+            raise UpstreamTimeout("the response timed out") from None
         except aiohttp.ClientError as error:
             raise UpstreamConnectionError(f"the connection broke: {type(error).__name__}") from error
 

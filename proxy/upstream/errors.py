@@ -4,7 +4,7 @@
 class UpstreamError(Exception):
     """A call to a provider failed.
 
-    `may_be_billed`: at least a part of the request reached the provider, which may bill it.
+    `may_be_billed` is true if a part of the request reached the provider, which may bill it.
     """
 
     def __init__(self, message: str, *, may_be_billed: bool = True) -> None:
@@ -17,4 +17,4 @@ class UpstreamConnectionError(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """The provider did not accept a connection, or sent nothing for too long."""
+    """The provider accepted no connection in time, or sent nothing for too long."""

@@ -1,4 +1,4 @@
-"""DNS resolvers of the HTTP client that calls providers: adapters of the SSRF guard to aiohttp."""
+"""DNS resolvers of the HTTP client. They adapt the SSRF guard to aiohttp."""
 
 import socket
 
@@ -8,14 +8,14 @@ from projects import outbound
 
 
 class UncheckedResolver(AbstractResolver):
-    """Resolves the hosts that the operator configured."""
+    """Resolves hosts of URLs that the operator configured, without a check."""
 
     lookup = staticmethod(outbound.resolve)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of a host. Raises OSError, and BlockedURL for a tenant's private host."""
+        """Return the addresses of a host. Raises OSError."""
         return [
             ResolveResult(
                 hostname=host,
@@ -33,6 +33,6 @@ class UncheckedResolver(AbstractResolver):
 
 
 class SSRFSafeResolver(UncheckedResolver):
-    """Resolves the hosts of tenants' base URLs. aiohttp connects to the addresses that were checked."""
+    """Resolves hosts of tenants' base URLs, and returns only checked addresses. aiohttp connects to these."""
 
     lookup = staticmethod(outbound.resolve_public)

@@ -1,4 +1,4 @@
-"""Responses of providers, which are read after their headers have arrived."""
+"""Responses of providers. Their bodies are received after their headers have arrived."""
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -13,23 +13,23 @@ from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_KEEPALIVE_BYTES = 64
 KEEPALIVE_PREFIXES = (b":", b"event: ping", b"event:ping", b'data: {"type": "ping"', b'data: {"type":"ping"')
-"""How a comment of server-sent events and the `ping` of Anthropic's API begin."""
+"""The first bytes of keep-alives: comments of server-sent events, and the `ping` event of Anthropic's API."""
 
 
 class UpstreamResponse(Protocol):
     """A response of a provider, or of the demo in this process, whose headers have arrived.
 
-    Use it as an async context manager: leaving the block ends the call.
+    It is an async context manager. The call ends when the block ends.
     """
 
     status: int
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Return the headers of the response, by name in any case."""
+        """Return the headers of the response. Their names can be looked up in any case."""
 
     async def read(self) -> bytes:
-        """Return the whole body."""
+        """Receive and return the whole body."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives."""
@@ -50,7 +50,10 @@ class HttpUpstreamResponse:
         self.headers = response.headers
 
     async def read(self) -> bytes:
-        """Return the whole body. Raises UpstreamError if it is interrupted, stalls, or is too large."""
+        """Receive and return the whole body.
+
+        Raises UpstreamError if the body is interrupted, stalls, or is too large.
+        """
         length = self.response.content_length
         if length is not None and length <= MAX_RESPONSE_BYTES:
             with map_errors():
@@ -85,21 +88,22 @@ class HttpUpstreamResponse:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The connection of a response that was read to its end is back in the pool; close() drops any other.
+        # If the response was read to its end, its connection is already in the pool. Otherwise close() drops
+        # it.
         self.response.close()
 
 
 @contextmanager
 def map_errors() -> Iterator[None]:
-    """Turn the HTTP client's failures while a response is read into UpstreamError."""
+    """Raise UpstreamError in place of failures of the HTTP client while a response is received."""
     try:
         yield
-    except TimeoutError:  # aiohttp's timeouts are ClientErrors too.
+    except TimeoutError:  # Tested first: these are ClientErrors too.
         raise UpstreamTimeout("nothing arrived for too long") from None
     except aiohttp.ClientError as error:
         raise UpstreamConnectionError(f"the connection broke: {type(error).__name__}") from error
 
 
 def is_keepalive(chunk: bytes) -> bool:
-    """Return whether a chunk is only a keep-alive, and no data of the response."""
+    """Return whether a chunk is only a keep-alive, without data of the response."""
     return len(chunk) < MAX_KEEPALIVE_BYTES and chunk.startswith(KEEPALIVE_PREFIXES)

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class GatewayProjectConfig(AppConfig):
-    """App of the management commands that need several apps."""
+    """The app that contains the management commands."""
 
     name = "gateway_project"
     default_auto_field = "django.db.models.BigAutoField"

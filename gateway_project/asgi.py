@@ -1,4 +1,4 @@
-"""ASGI application: gateway routes go to the lean handler, everything else through Django."""
+"""The ASGI application. `proxy/http/handler.py` serves gateway routes, and Django everything else."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ from proxy.http.responses import Response, shutting_down_response
 from proxy.pipeline.authenticate import extract_api_key
 
 MAX_PAGE_BODY_BYTES = 2_621_440
-"""2.5 MiB, more than any form of a page. Django would store a body of any size before it authenticates."""
+"""2.5 MiB, which is larger than any form. Without a limit, Django would store a body of any size."""
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -53,7 +53,8 @@ async def serve_request(scope: dict[str, Any], receive: Receive, send: Send) -> 
 def is_from_program(request: GatewayRequest) -> bool:
     """Return whether a request that no gateway route serves comes from a program, which cannot read HTML.
 
-    No form of a page sends JSON. A browser sends no API key, and to an unknown path only GET.
+    A request comes from a program if it sends JSON, which no form does. For an unknown path, another method
+    than GET, or an API key, shows this too, because browsers send neither.
     """
     is_get = request.method in ("GET", "HEAD")
     sends_json = request.header(b"content-type").lower().startswith("application/json")
@@ -63,7 +64,7 @@ def is_from_program(request: GatewayRequest) -> bool:
 
 
 def is_page(path: str) -> bool:
-    """Return whether Django serves the path, or the same path with a slash at its end."""
+    """Return whether Django serves the path, or the path with a slash appended."""
     if path.startswith(settings.STATIC_URL):
         return True
     for candidate in (path, f"{path}/"):
@@ -74,7 +75,7 @@ def is_page(path: str) -> bool:
 
 
 async def serve_page(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Send Django's response, or a 413 if the request body is too large."""
+    """Let Django respond. If the request body is too large, respond with 413 instead."""
     body, response = LimitedBody(receive), PageResponse(send)
     if content_length(scope) > MAX_PAGE_BODY_BYTES:
         body.too_large = True
@@ -90,20 +91,23 @@ async def serve_page(scope: dict[str, Any], receive: Receive, send: Send) -> Non
 
 
 class PageResponse:
-    """Django's response on its way to the client; a 503 if the server stops before the response starts."""
+    """Sends Django's response to the client. If the server stops before it starts, sends a 503 instead."""
 
     def __init__(self, send: Send) -> None:
         self.server_send = send
         self.has_started = self.is_stopped = False
 
     async def send(self, message: ASGIMessage) -> None:
-        # A view in a thread cannot be cancelled. What it sends after the stop is dropped.
+        # A view in a thread cannot be cancelled, so it may send messages after `stop`. They are ignored.
         if not self.is_stopped:
             self.has_started = True
             await self.server_send(message)
 
     async def stop(self) -> None:
-        """End the response. One that has started is cut off: a proper end would make a part look complete."""
+        """Respond with 503, unless the response has started.
+
+        A response that has started is left without an end, so that the client sees that it is incomplete.
+        """
         outlive_cancellation()
         self.is_stopped = True
         if not self.has_started:
@@ -117,9 +121,9 @@ def content_length(scope: Scope) -> int:
 
 
 class LimitedBody:
-    """A request body on its way to Django, up to MAX_PAGE_BODY_BYTES.
+    """Passes a request body of at most MAX_PAGE_BODY_BYTES to Django.
 
-    Beyond the limit Django receives a client disconnect: it drops what it has, and sends no response.
+    If the body is larger, Django receives a client disconnect, discards the body and sends no response.
     """
 
     def __init__(self, receive: Receive) -> None:

@@ -1,4 +1,4 @@
-"""Bootstrap of an installation: migrations, the operator's account and a demo project with a key."""
+"""Bootstrap of an installation: migrations, the operator, and a demo project with a key."""
 
 import secrets
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ PASSWORD_BYTES = 12
 
 @dataclass(frozen=True)
 class BootstrapResult:
-    """Credentials to show once. `password` is None if GATEWAY_OPERATOR_PASSWORD sets it."""
+    """New credentials, to be shown once. `password` is None if it comes from GATEWAY_OPERATOR_PASSWORD."""
 
     email: str
     password: str | None
@@ -28,9 +28,9 @@ class BootstrapResult:
 
 @contextmanager
 def startup_lock() -> Iterator[None]:
-    """Hold the lock that lets one of several processes that start together prepare PostgreSQL.
+    """Hold a lock, so that processes that start at the same time prepare PostgreSQL one after the other.
 
-    SQLite needs none: only one process uses it.
+    On SQLite there is no lock, because only one process uses the database.
     """
     if connection.vendor != "postgresql":
         yield
@@ -42,7 +42,7 @@ def startup_lock() -> Iterator[None]:
 
 
 def prepare_database() -> BootstrapResult | None:
-    """Migrate the database and create the first account; of processes that start together, one does it."""
+    """Migrate the database and bootstrap the installation, unless another process has just done so."""
     with startup_lock():
         call_command("migrate", interactive=False, verbosity=0)
         return bootstrap()
@@ -50,7 +50,7 @@ def prepare_database() -> BootstrapResult | None:
 
 @transaction.atomic
 def bootstrap() -> BootstrapResult | None:
-    """Create the operator, the demo project and its key; return None if there is an operator already."""
+    """Create the operator, the demo project and its key. Return None if there already is an operator."""
     if User.objects.filter(is_superuser=True).exists():
         return None
     env = settings.ENV
@@ -63,7 +63,7 @@ def bootstrap() -> BootstrapResult | None:
 
 
 def get_or_create_demo_project(owner: User | None = None) -> Project:
-    """Return the demo project, which may use the operator's provider keys."""
+    """Return the demo project. It is created with permission to use the operator's provider keys."""
     found = Project.objects.filter(slug=DEMO_SLUG).first()
     return found or Project.objects.create_with_owner(
         "Demo", owner, slug=DEMO_SLUG, uses_operator_credentials=True

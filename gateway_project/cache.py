@@ -1,4 +1,4 @@
-"""Django's cache, in the Redis database of the ledger."""
+"""Django's cache, which is in the same Redis database as the ledger."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +9,9 @@ SCAN_COUNT = 1000
 
 
 class PrefixedRedisCache(RedisCache):
-    """Redis cache that clears only its own keys.
+    """A Redis cache whose `clear` deletes only the keys of the cache.
 
-    Django's backend would empty the whole database, with reservations and budgets.
+    Django's `clear` would delete all keys in the database, including those of the ledger.
     """
 
     def clear(self) -> None:

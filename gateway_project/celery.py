@@ -1,4 +1,4 @@
-"""Celery: a worker and beat of their own with Redis, a thread of the gateway process without."""
+"""The Celery app. With Redis, it runs in a worker; without, in a thread of the gateway process."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The console script: `ai-gateway` (or `script/server`) prepares the database and serves."""
+"""The console script `ai-gateway` (also `script/server`), which runs the management command `serve`."""
 
 import argparse
 import os
@@ -16,9 +16,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> dict[str, str | None]:
-    """Return the options as the environment variables that they set."""
+    """Return the environment variables that the options set. None means that an option is absent."""
     parser = argparse.ArgumentParser(
-        prog="ai-gateway", description="Serves the AI gateway. Every option is also an environment variable."
+        prog="ai-gateway", description="Runs the AI gateway. Each option sets environment variables."
     )
     parser.add_argument("--config", metavar="FILE", help="YAML routing (AI_GATEWAY_CONFIG)")
     parser.add_argument(

@@ -1,6 +1,6 @@
-"""Typed environment: every variable that the gateway reads, except AI_GATEWAY_ENV_FILE, is a field.
+"""The environment variables that the gateway reads. Each except AI_GATEWAY_ENV_FILE is a field.
 
-An invalid variable stops the start, and all invalid variables are reported at once.
+If variables are invalid, the gateway does not start, and reports all of them at once.
 """
 
 import json
@@ -26,10 +26,11 @@ CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
 class Environment(BaseSettings):
-    """Environment variables. A field's name is the variable's in lower case; an alias lists further names.
+    """Environment variables. The name of a field is the name of its variable in lower case.
 
-    Fields are validated in this order, so a field that depends on another stands below it. A validator of the
-    whole model would run only if every field is valid, and report errors one after the other.
+    A validation alias lists all names of a variable. Fields are validated in the order of their definition,
+    so a field must be defined after the fields on which its validator depends. There is no validator of the
+    whole model: it would run only if all fields are valid, and so its errors would be reported late.
     """
 
     model_config = SettingsConfigDict(
@@ -53,14 +54,20 @@ class Environment(BaseSettings):
     database_url: str = ""
     database_path: Path | None = Field(None, validation_alias=AliasChoices("database_path", "db_path"))
     gateway_database_timeout_s: float = Field(5, gt=0)
-    """How long PostgreSQL may be unresponsive before it is treated as down."""
+    """How long the gateway waits for PostgreSQL before it treats an unresponsive server as down."""
     redis_url: str = ""
     gateway_redis_timeout_ms: int = Field(50, gt=0)
-    """How long a request waits for Redis before Redis is treated as down."""
+    """How long a request waits for Redis before it treats Redis as down."""
     gateway_redis_down_budgets: Literal["closed", "open"] = "closed"
-    """Requests under a hard budget while Redis is down: `closed` returns 503, `open` counts later."""
+    """Requests with a hard budget while Redis is down.
+
+    `closed` denies them (503). `open` serves them, and counts them when Redis is up again.
+    """
     gateway_redis_down_limits: Literal["closed", "open"] = "open"
-    """Requests that only rate limits apply to while Redis is down: `open` counts them in each process."""
+    """Requests with rate limits but no hard budget while Redis is down.
+
+    `closed` denies them (503). `open` serves them, and each process counts its requests separately.
+    """
 
     gateway_secret_key: str = ""
     gateway_key_pepper: str = ""
@@ -83,23 +90,33 @@ class Environment(BaseSettings):
     gateway_metrics_token: str = ""
 
     gateway_unpriced: Literal["closed", "open"] = "closed"
-    """Requests under a hard budget for a model without a price: an error, or a record without a cost."""
+    """Requests with a hard budget for a model without a price.
+
+    `closed` denies them. `open` serves them, and records them without a cost.
+    """
     gateway_max_tokens: Literal["refuse", "clamp"] = "refuse"
-    """Explicit `max_tokens` above a budget: `refuse` the request, or `clamp` it to the budget."""
+    """Requests whose output limit exceeds what a hard budget can pay for.
+
+    `refuse` denies them. `clamp` lowers the output limit.
+    """
     gateway_failpoint: str = ""
-    """For tests only: where the process kills itself (`billing/ledger/failpoints.py`)."""
+    """For tests only: the place at which the process kills itself (`billing/ledger/failpoints.py`)."""
 
     ai_gateway_config: Path | None = None
     ai_gateway_model_routes: str = ""
     ai_gateway_send_operator_key: CommaList = ()
-    """Models of AI_GATEWAY_MODEL_ROUTES whose URLs receive OPENAI_API_KEY regardless of their host."""
+    """Models of AI_GATEWAY_MODEL_ROUTES whose URLs receive OPENAI_API_KEY, whatever their host is."""
     ai_gateway_upstream: str = ""
     ai_gateway_rate_limit_rpm: int | None = Field(None, gt=0)
 
     openai_api_key: str = Field("", validation_alias=AliasChoices("openai_api_key", "ai_gateway_api_key"))
     openai_base_url: str = ""
     openai_api: Literal["", "chat", "responses"] = ""
-    """The API of the operator's OpenAI account: `chat` if it has no other, `responses` for conversions."""
+    """The API of the server at OPENAI_BASE_URL.
+
+    `chat`: it has no Responses API. `responses`: conversions use the Responses API. Empty: it has both APIs,
+    and conversions use chat completions.
+    """
     anthropic_api_key: str = ""
     anthropic_base_url: str = ""
     gemini_api_key: str = ""
@@ -143,7 +160,7 @@ class Environment(BaseSettings):
             raise ValueError("it must begin with postgres:// or postgresql://")
         check_url_parts(value)
         if value and not urlsplit(value).path.strip("/"):
-            raise ValueError("it names no database; add its name, as in postgresql://user:password@host/name")
+            raise ValueError("the database name is missing; write it as postgresql://user:password@host/name")
         return value
 
     @field_validator("gateway_email_url")
@@ -155,7 +172,7 @@ class Environment(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def check_redis(cls, value: str, info: ValidationInfo) -> str:
-        # An invalid DATABASE_URL is absent from `info.data`; it is reported itself.
+        # An invalid DATABASE_URL is absent from `info.data`. It has an error of its own.
         if value and info.data.get("database_url") == "":
             raise ValueError("REDIS_URL needs DATABASE_URL: Redis without PostgreSQL would lose records")
         if value and not value.startswith(("redis://", "rediss://")):
@@ -179,7 +196,7 @@ class Environment(BaseSettings):
 
     @property
     def public_url(self) -> str:
-        """URL that people and clients use, without a trailing slash."""
+        """The URL that people and clients use, without a trailing slash."""
         return (self.gateway_public_url or f"http://localhost:{self.port}").rstrip("/")
 
     @property
@@ -192,9 +209,10 @@ class Environment(BaseSettings):
 
 
 def check_url_parts(url: str) -> None:
-    """Raise ValueError for a URL that ends early because its password has special characters.
+    """Raise ValueError if a URL was parsed wrongly because its password has special characters.
 
-    The message does not repeat the URL. A password with @ or % is not ambiguous and works as it is.
+    The message does not repeat the URL, which contains a password. The characters @ and % in a password are
+    not ambiguous and are accepted.
     """
     try:
         parts = urlsplit(url)
@@ -212,7 +230,7 @@ def check_url_parts(url: str) -> None:
 
 @lru_cache(maxsize=1)
 def load() -> Environment:
-    """Return the environment of this process; print every error and exit with status 2 if it is invalid."""
+    """Return the environment of this process. If it is invalid, print all errors and exit with status 2."""
     try:
         env = Environment()
     except ValidationError as error:
@@ -225,10 +243,10 @@ def load() -> Environment:
 
 
 def with_secrets(env: Environment) -> Environment:
-    """Fill in secrets that the environment does not set from a file in the data directory.
+    """Read secrets that the environment does not set from a file in the data directory.
 
-    The file is created at the first start. Several machines must share the secrets: set GATEWAY_SECRET_KEY,
-    GATEWAY_KEY_PEPPER and GATEWAY_ENCRYPTION_KEYS on them.
+    The first start creates the file. If the gateway runs on several machines, all must have the same secrets,
+    so GATEWAY_SECRET_KEY, GATEWAY_KEY_PEPPER and GATEWAY_ENCRYPTION_KEYS must be set.
     """
     if env.gateway_secret_key and env.gateway_key_pepper and env.gateway_encryption_keys:
         return env
@@ -254,7 +272,7 @@ def new_secrets() -> dict[str, str | list[str]]:
 
 
 def create_private_file(path: Path, text: str) -> None:
-    """Create a file with PRIVATE_FILE_MODE, complete or not at all. Of two processes, the first one wins."""
+    """Create a file with PRIVATE_FILE_MODE atomically. If the file exists, it is not changed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE_MODE)
     with os.fdopen(descriptor, "w") as file:

@@ -1,4 +1,4 @@
-"""Start and stop the services of a gateway process: the ledger, connections, pollers and the schedule."""
+"""Start and stop the services of a gateway process: ledger, connections, pollers, schedule."""
 
 import asyncio
 import atexit
@@ -39,10 +39,10 @@ log = structlog.get_logger()
 
 
 class Services:
-    """The services of this process, which start once: with the server, or with the first request.
+    """The services of this process. They start once: with the server, or with the first request.
 
-    uvicorn, hypercorn and granian announce start and stop in lifespan events (`run`). daphne does not: the
-    services then start with the first request and stop when the process exits.
+    uvicorn, hypercorn and granian send lifespan events when they start and stop (`run`). daphne does not, so
+    the services start with the first request, and stop when the process exits.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Services:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the services while the block runs. The process is ready for requests during that time."""
+        """Run the services while the block runs, and set `runtime.ready`, on which `/ready` depends."""
         async with running_services():
             self.have_started = runtime.ready = True
             try:
@@ -62,9 +62,9 @@ class Services:
                 runtime.ready = False
 
     async def start_on_demand(self) -> None:
-        """Start the services, or wait for the start that another request triggered.
+        """Start the services, or wait if another request has already begun to start them.
 
-        A failed start raises its error in every request that waits for it; the next request tries again.
+        If the start fails, every request that waits for it raises the error. The next request tries again.
         """
         if self._start is None or self._start.done():
             self._start = asyncio.create_task(self._start_until_exit())
@@ -76,10 +76,11 @@ class Services:
         atexit.register(self.stop_on_demand)
 
     def stop_on_demand(self) -> None:
-        """Stop what `start_on_demand` has started, if anything, on its event loop.
+        """Stop the services that `start_on_demand` has started, if any, on their event loop.
 
-        Call it in the thread of the loop, after the loop has ended. If the loop is closed, or runs in another
-        thread, nothing can be stopped; the next start settles what this process leaves, as after a kill.
+        This must be called in the thread of the loop, after the loop has ended. If the loop is closed, or
+        runs in another thread, the services cannot be stopped. The next start then settles the open
+        reservations, as after a kill.
         """
         loop = self._loop
         if loop is not None and not loop.is_closed() and not loop.is_running():
@@ -90,7 +91,7 @@ services = Services()
 
 
 async def run(receive: Receive, send: Send) -> None:
-    """Start and stop the services as the server's lifespan events ask for it."""
+    """Start and stop the services when the server sends its lifespan events."""
     await receive()
     try:
         async with services.running():
@@ -107,7 +108,7 @@ async def run(receive: Receive, send: Send) -> None:
 
 @asynccontextmanager
 async def running_services() -> AsyncIterator[None]:
-    """Start the services in the order in which they need each other, and stop them in the reverse order."""
+    """Start the services in the order of their dependencies, and stop them in the reverse order."""
     import_views_and_tasks()
     operator_routes.log_routes()
     async with AsyncExitStack() as stack:
@@ -131,28 +132,28 @@ async def running_services() -> AsyncIterator[None]:
 
 
 def import_views_and_tasks() -> None:
-    """Import what Django and Celery would import too late.
+    """Import views and tasks now, because Django and Celery would import them too late.
 
-    Django would import the views at the first request, and Celery would never import the tasks: its beat
-    sends tasks that it does not know to a broker, and the embedded mode has none.
+    Django would import the views at the first request. Celery would not import the tasks at all. Its beat
+    would then send the unknown tasks to a broker, which does not exist if beat runs in this process.
     """
     celery.loader.import_default_modules()
     resolve_route("/health")
 
 
 async def start_ledger() -> Ledger:
-    """Start the ledger and make it the one that requests use."""
+    """Start the ledger, and install it for requests."""
     process_ledger = open_ledger()
     settled = await process_ledger.start()
     ledger.install(process_ledger)
     if settled:
-        message = "The reservations that an earlier process left were settled."
+        message = "Reservations that an earlier process had not settled were settled by estimates."
         log.warning("orphaned_reservations_settled", message=message, count=settled)
     return process_ledger
 
 
 def open_ledger() -> Ledger:
-    """Return the ledger on Redis, which any number of processes share, or in SQL, for one process."""
+    """Return the Redis ledger, which any number of processes share, or the SQL ledger of one process."""
     env = settings.ENV
     if not env.redis_url:
         return SqlLedger(connect(exclusive=True))
@@ -165,10 +166,10 @@ def open_ledger() -> Ledger:
 
 
 async def wait_until_settled() -> None:
-    """Wait until no request is in flight, at most FINAL_WRITE_TIMEOUT_S and a second.
+    """Wait until no request is in flight, at most FINAL_WRITE_TIMEOUT_S plus one second.
 
-    uvicorn cancels requests at the shutdown timeout and does not wait for them. Each still sends its client
-    an error, which may take FINAL_WRITE_TIMEOUT_S, and is settled after that.
+    At the shutdown timeout, uvicorn cancels requests and does not wait for them. Each request still sends an
+    error to its client, which may take FINAL_WRITE_TIMEOUT_S, and is then settled.
     """
     for _ in range(int((FINAL_WRITE_TIMEOUT_S + 1) / SETTLE_POLL_INTERVAL_S)):
         if not in_flight:
@@ -189,9 +190,9 @@ async def running_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[No
 
 @asynccontextmanager
 async def embedded_schedule() -> AsyncIterator[None]:
-    """Run Celery's beat in a thread of this process, which also runs the tasks.
+    """Run Celery's beat in a thread of this process. The same thread runs the tasks.
 
-    The tasks and their times are the same as with workers.
+    The schedule is the same as with workers.
     """
     beat = EmbeddedService(celery, thread=True, scheduler_cls="celery.beat:Scheduler")
     beat.start()
@@ -199,6 +200,6 @@ async def embedded_schedule() -> AsyncIterator[None]:
         yield
     finally:
         beat.service.stop()
-        # Polled, because the interpreter may be exiting: then no worker thread could join this one.
+        # This polls, because an exiting interpreter cannot start a worker thread that would join the thread.
         while beat.is_alive():  # noqa: ASYNC110
             await asyncio.sleep(SCHEDULE_POLL_INTERVAL_S)

@@ -1,4 +1,4 @@
-"""JSON log lines on standard output: one object per line, with the usual fields of AI gateways."""
+"""Logging as JSON on standard output, with one object per line."""
 
 import logging
 import sys
@@ -14,15 +14,15 @@ SERVER_ERROR = 500
 
 
 def encode(event: structlog.typing.EventDict, **_: Any) -> bytes:
-    """Render one line, without the API keys that clients put into addresses or model names."""
+    """Render one line. Redact API keys, which clients sometimes put into URLs or model names."""
     return redact_bytes(JSON.encode(event))
 
 
 def order_fields(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Put time, level, message and event first.
 
-    The first argument of a log call is the stable snake_case name that operators search for. `message` is a
-    sentence for people; an event without one has its name as its message.
+    `event` is the first argument of the log call: a stable name in snake_case, for which operators can
+    search. `message` is a sentence for people. If the call has no message, the name is used.
     """
     name = event.pop("event")
     return {
@@ -54,7 +54,7 @@ def configure(level: str) -> None:
 
 
 def django_logging(level: str) -> dict[str, object]:
-    """Return Django's LOGGING setting, which gives the lines of libraries the same shape."""
+    """Return Django's LOGGING setting, with which libraries log in the same format."""
     configure(level)
     return {
         "version": 1,
@@ -65,7 +65,7 @@ def django_logging(level: str) -> dict[str, object]:
         },
         "root": {"handlers": ["stdout"], "level": level.upper()},
         "loggers": {
-            "django": {"handlers": []},  # Django's own handler would repeat each line in debug mode
+            "django": {"handlers": []},  # In debug mode, Django's own handler would repeat each line.
             "uvicorn.access": {"propagate": False, "handlers": []},
             "uvicorn.error": {"level": "WARNING"},
             "celery": {"level": "WARNING"},
@@ -75,7 +75,7 @@ def django_logging(level: str) -> dict[str, object]:
 
 
 class JsonFormatter(logging.Formatter):
-    """Render what libraries log through the standard library. Such lines have no `event`."""
+    """Formats log records of libraries, which use the standard library. They have no `event`."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -84,7 +84,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "logger": record.name,
         }
-        # Django logs a traceback with responses of 400 and 403 as well, which any client can cause.
+        # Tracebacks of responses below 500 are omitted, because any client can cause them.
         if record.exc_info and getattr(record, "status_code", SERVER_ERROR) >= SERVER_ERROR:
             entry["exception"] = self.formatException(record.exc_info)
         return encode(entry).decode()

@@ -1,4 +1,4 @@
-"""uvicorn with limits for headers and bodies, and a shutdown that loses no request."""
+"""The HTTP server: uvicorn with limits for headers and bodies, and with a graceful shutdown."""
 
 import asyncio
 import gc
@@ -19,12 +19,12 @@ from proxy.http.handler import resolve_route
 from proxy.runtime import runtime
 
 KEEPALIVE_S = 75
-"""Longer than the 60 s of common load balancers: they must not reuse a connection that is closing."""
+"""How long idle connections stay open. Load balancers close them first, usually after 60 s."""
 SHUTDOWN_TIMEOUT_S = settings.ENV.gateway_shutdown_timeout_s
 HEADER_TIMEOUT_S = 30
-"""How long the headers of a request may take, also those of the first request of a connection."""
+"""How long the headers of a request may take, including those of a connection's first request."""
 BODY_IDLE_TIMEOUT_S = 30
-"""Longest pause within a request body: unauthenticated clients must not hold a connection forever."""
+"""Maximum pause within a request body, so that unauthenticated clients cannot keep connections open."""
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
 MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
 TOO_MANY_BYTES = "Too many header bytes."
@@ -33,15 +33,15 @@ BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: c
 URL_WITHOUT_PATH = re.compile(rb"\A(https?://[^/?#]*)(?=[?#]|\Z)", re.IGNORECASE)
 GC_GEN0_THRESHOLD = 10_000
 FLUSH_TIMEOUT_S = 1
-"""How long a stopping process waits until clients have their last bytes, after everything is settled."""
+"""How long a stopping process waits until clients have received their last bytes, after settlement."""
 FLUSH_POLL_INTERVAL_S = 0.02
 
 
 class OfferIgnoringParser:
-    """httptools' parser, for a server that ignores offers to switch protocols (RFC 9110, section 7.8).
+    """Wraps httptools' parser for a server that ignores upgrade offers (RFC 9110, section 7.8).
 
-    After an offer, httptools takes all that follows the headers for the other protocol, so the body would be
-    lost. The headers are therefore parsed again without the offer, and then the body.
+    After headers with an offer, httptools treats all further bytes as those of the other protocol, and the
+    body would be lost. This class therefore parses the headers again without the offer, and then the body.
     """
 
     def __init__(self, protocol: "LimitedProtocol") -> None:
@@ -49,12 +49,12 @@ class OfferIgnoringParser:
         self.start_parser()
 
     def start_parser(self) -> None:
-        """Use a new parser, with the same leniency as uvicorn's."""
+        """Create a new parser that is as lenient as uvicorn's."""
         self.parser = HttpRequestParser(self.protocol)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def feed_data(self, data: bytes | memoryview) -> None:
-        """Parse what has arrived. Raises HttpParserUpgrade for a WebSocket handshake only."""
+        """Parse received bytes. Raises HttpParserUpgrade only for a WebSocket handshake."""
         while True:
             try:
                 self.parser.feed_data(data)
@@ -81,7 +81,11 @@ class OfferIgnoringParser:
 
 
 class Http10Cycle(RequestResponseCycle):
-    """Response to an HTTP/1.0 client: it knows no chunks, so a body without a length ends the connection."""
+    """Sends a response to an HTTP/1.0 client.
+
+    Such a client does not support chunked encoding, so the end of the connection marks the end of a body
+    without a length.
+    """
 
     ends_connection = False
 
@@ -95,11 +99,11 @@ class Http10Cycle(RequestResponseCycle):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Rejects requests with too many header fields or bytes while they still arrive.
+    """Rejects requests with too many header fields or bytes while they are still arriving.
 
-    httptools has no limit of its own. It reports a field only when it is complete, and many at once if they
-    arrive together. `header_bytes` counts the fields that it reported, `received_bytes` what has arrived of
-    headers that are not complete yet. `offer` is the ignored `Upgrade` of a request that is parsed again.
+    httptools has no such limits. It reports a header field only when the field is complete. `header_bytes` is
+    the size of the reported fields, and `received_bytes` the number of received bytes of incomplete headers.
+    `offer` is the upgrade offer that was removed from a request before it is parsed again.
     """
 
     offer = b""
@@ -122,7 +126,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def set_deadline(self, seconds: float | None) -> None:
-        """Close the connection if nothing more arrives in time; None expects nothing."""
+        """Close the connection after this time, unless the deadline is set again. None removes it."""
         if self.deadline is not None:
             self.deadline.cancel()
         self.deadline = None if seconds is None else self.loop.call_later(seconds, self.transport.close)
@@ -132,7 +136,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.messages_begun = 0
         super().data_received(data)
         if self.in_headers:
-            # An earlier request may end in the same bytes. Those do not count; the parser reports the fields.
+            # If the data also contains the end of an earlier request, its size does not count. The fields that
+            # the parser reports still count.
             self.on_header_bytes(len(data) if self.messages_begun == expected_begins else 0)
         elif self.in_body:
             self.set_deadline(BODY_IDLE_TIMEOUT_S)
@@ -172,7 +177,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.stop_parsing(TOO_MANY_BYTES)
 
     def stop_parsing(self, reason: str) -> None:
-        """Raise an error that makes uvicorn respond with 400 and close the connection."""
+        """Raise an error, after which uvicorn responds with 400 and closes the connection."""
         self.rejection_reason = reason
         raise ValueError(reason)
 
@@ -180,7 +185,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.ignores_offer():
             return
         if self.offer:
-            # The application still sees the offer: a client that wants nothing else gets a 426.
+            # The application needs the offer, to reject clients that only accept another protocol (426).
             self.headers.append((b"upgrade", self.offer))
             self.offer = b""
         self.url = URL_WITHOUT_PATH.sub(rb"\1/", self.url, count=1)
@@ -191,12 +196,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self.set_deadline(None)
 
     def ignores_offer(self) -> bool:
-        """Return whether the request offers another protocol and is answered in HTTP."""
+        """Return whether the request offers another protocol, and the server ignores the offer."""
         offers = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
         return offers and not self._should_upgrade()
 
     def _should_upgrade(self) -> bool:
-        """Return whether the request is a WebSocket handshake. Gateway routes have no WebSockets."""
+        """Return whether to switch to WebSocket. Gateway routes do not support WebSocket."""
         parser = self.parser
         if (parser.get_method(), parser.get_http_version()) != (b"GET", "1.1"):
             return False
@@ -204,7 +209,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return super()._should_upgrade() and resolve_route(unquote(path.decode("ascii"))) is None
 
     def headers_without_offer(self) -> bytes:
-        """Return the request line and the headers of the request without `Upgrade`, which is kept."""
+        """Return the request line and the headers without `Upgrade`. Store `Upgrade` in `offer`."""
         self.offer = b", ".join(value for name, value in self.headers if name == b"upgrade")
         version = self.parser.get_http_version().encode()
         line = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
@@ -212,7 +217,11 @@ class LimitedProtocol(HttpToolsProtocol):
         return line + b"".join(fields) + b"\r\n"
 
     def send_400_response(self, msg: str) -> None:
-        """Count the rejection, unless a view has the request: it counts the request after the disconnect."""
+        """Respond with 400, and count the rejection.
+
+        If a view already has the request, it is not counted here, because the view counts it after the
+        disconnect.
+        """
         if not self.in_body:
             telemetry.count_rejected("http", 400)
         super().send_400_response(self.rejection_reason or msg)
@@ -229,17 +238,17 @@ class CountedWebSockets(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
-            # The library has its own limits for lines and fields. uvicorn would not respond to the client.
+            # The WebSocket library rejects a handshake that exceeds its limits. uvicorn would not respond.
             telemetry.count_rejected("websocket", 400)
             self.transport.write(BAD_HANDSHAKE)
             self.transport.close()
 
 
 class GatewayServer(uvicorn.Server):
-    """Shuts down on SIGTERM without losing a request.
+    """Shuts down gracefully on SIGTERM.
 
-    /ready responds with 503 at once, and new connections are accepted for another GATEWAY_DRAIN_S. Requests
-    in flight then have GATEWAY_SHUTDOWN_TIMEOUT_S to finish; the rest is cancelled and settled.
+    `/ready` responds with 503 at once. New connections are accepted for another GATEWAY_DRAIN_S. Requests in
+    flight then have GATEWAY_SHUTDOWN_TIMEOUT_S to finish. Remaining requests are cancelled and settled.
     """
 
     def __init__(self, config: uvicorn.Config, banner: str) -> None:
@@ -259,7 +268,7 @@ class GatewayServer(uvicorn.Server):
         await self.wait_for_last_writes()
 
     async def wait_for_last_writes(self) -> None:
-        """Wait until cancelled requests have sent their errors and their connections are closed."""
+        """Wait until cancelled requests have sent their errors and all connections are closed."""
         for _ in range(int(FLUSH_TIMEOUT_S / FLUSH_POLL_INTERVAL_S)):
             if not self.server_state.connections:
                 return
@@ -267,9 +276,10 @@ class GatewayServer(uvicorn.Server):
 
 
 def tune_gc() -> None:
-    """Exclude the objects of the start from garbage collection.
+    """Exclude all existing objects from garbage collection.
 
-    They are never freed, and traversing them again and again took half of the CPU time of a request.
+    Objects that exist after the start are never freed. The garbage collector would traverse them repeatedly,
+    which took half of the CPU time of a request.
     """
     gc.collect()
     gc.freeze()
@@ -297,7 +307,10 @@ def build(banner: str = "") -> GatewayServer:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Bind the address before anything else is done; raise OSError if it is in use."""
+    """Bind a socket to the address. Raises OSError if the address is in use.
+
+    `serve` does this first, so that a second gateway fails before it changes the database.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Django settings. Everything that differs between installations comes from `env.py`."""
+"""Django settings. Values that differ between installations come from the environment (`env.py`)."""
 
 import ssl
 from urllib.parse import unquote, urlsplit
@@ -82,8 +82,9 @@ TEMPLATES = [
 
 
 def sqlite_database() -> dict[str, object]:
-    # WAL lets pages read while the ledger writes. IMMEDIATE takes the write lock at BEGIN, where SQLite waits
-    # for it. A lock upgrade in the middle of a transaction would fail at once.
+    # With WAL, pages can read while the ledger writes. IMMEDIATE acquires the write lock at BEGIN, where
+    # SQLite waits for it. In the middle of a transaction, SQLite would not wait, and the transaction would
+    # fail.
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": ENV.sqlite_path,
@@ -106,7 +107,7 @@ def postgresql_database(url: str) -> dict[str, object]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": query.pop("host", unquote(parts.hostname or "")),
         "PORT": str(parts.port or ""),
-        # Detects a server that disappeared within half a minute. TCP alone would take many minutes.
+        # With these options, a lost server is detected within half a minute. TCP's defaults are many minutes.
         "OPTIONS": {
             "connect_timeout": max(round(ENV.gateway_database_timeout_s), 2),
             "keepalives_idle": 10,
@@ -200,7 +201,7 @@ def email_settings(url: str) -> dict[str, object]:
 globals().update(email_settings(ENV.gateway_email_url))
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = ENV.gateway_email_from
 
-# Read for every request: an attribute of the settings is faster than one of ENV.
+# These values are read for every request. An attribute of the settings is faster than a field of ENV.
 KEY_PEPPER = ENV.gateway_key_pepper
 MAX_BODY_BYTES = ENV.gateway_max_body_bytes
 
@@ -211,8 +212,7 @@ LANGUAGE_CODE = "en-us"
 STATIC_URL = "/static/"
 STATIC_ROOT = ENV.gateway_data_dir / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-# Files with hashed names exist once they are collected (dashboard/static_files.py); until then, and in
-# development, the source files are served.
+# Until static files are collected (dashboard/static_files.py), and in development, source files are served.
 SERVESTATIC_USE_FINDERS = True
 SERVESTATIC_KEEP_ONLY_HASHED_FILES = True
 SERVESTATIC_AUTOREFRESH = DEBUG
@@ -225,8 +225,8 @@ LOGGING = logging.django_logging(ENV.gateway_log_level)
 
 # Without a broker, the same schedule runs inside the gateway process.
 CELERY_BROKER_URL = ENV.redis_url or "memory://"
-# Celery does not verify certificates by default. Options of the URL replace this dictionary; its strict
-# default for certificates then applies.
+# Celery does not verify certificates by default. If the URL has options, they replace this dictionary. Celery
+# then verifies certificates too.
 CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if ENV.redis_url.startswith("rediss:") else None
 CELERY_TASK_ALWAYS_EAGER = not ENV.redis_url
 CELERY_TIMEZONE = "UTC"

@@ -1,4 +1,4 @@
-"""Forms of accounts: those of allauth, with labels worded like the other pages."""
+"""allauth's forms for accounts, with labels in the style of the other pages."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ LABELS = {
 
 
 class Relabelled:
-    """Mixin that replaces the labels of allauth."""
+    """Mixin that replaces the labels of a form of allauth."""
 
     fields: dict[str, Any]
 
@@ -27,7 +27,7 @@ class Relabelled:
 
 class AddEmailForm(Relabelled, forms.AddEmailForm):  # type: ignore[misc]
     def clean_email(self) -> str:
-        """Check a new address like that of a new account."""
+        """Check the domain of the new address, as at sign-up."""
         check_domain(self.cleaned_data["email"])
         email: str = super().clean_email()
         return email

@@ -1,4 +1,4 @@
-"""The page of alerts: the latest alerts, their messages, and the webhooks that messages go to."""
+"""The page of alerts: the latest alerts, their messages, and the webhooks of the project."""
 
 from django.http import HttpResponse
 from django.shortcuts import render

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class DashboardConfig(AppConfig):
-    """Registers the template tags of the pages."""
+    """The app that makes Django find the template tags of the dashboard."""
 
     name = "gateway_project.dashboard"
     label = "dashboard"

@@ -1,4 +1,4 @@
-"""The page that replaces a page that failed."""
+"""The error page that Django shows if a view fails."""
 
 import sys
 
@@ -14,9 +14,9 @@ RETRY_AFTER_S = 5
 
 
 def server_error(_request: HttpRequest) -> HttpResponse:
-    """Return 503 if a database or Redis is down, else 500.
+    """Return a 503 if the view failed because a database or Redis is down, otherwise a 500.
 
-    No context processor runs, because it could fail as the page did.
+    The templates are rendered without context processors, because these could fail like the view.
     """
     if isinstance(sys.exc_info()[1], OUTAGE_ERRORS):
         return HttpResponse(

@@ -1,4 +1,4 @@
-"""Forms of the pages: projects, a new API key with its budgets, and provider credentials."""
+"""Forms of the dashboard: projects, a new API key with budgets, and provider credentials."""
 
 import datetime as dt
 from functools import lru_cache
@@ -19,7 +19,7 @@ from projects.models import MAX_DATE, Project, User
 from proxy.models import Credential
 from proxy.models.credentials import provider_choices
 
-PRICED_MODELS_HELP = "A key with a budget can call only models with a known price."
+PRICED_MODELS_HELP = "A key with such a budget can only call models with a known price."
 MAX_MODEL_NAME_LENGTH = 200
 MAX_SECRET_LENGTH = 2000
 # The secret is sent in an HTTP header.
@@ -28,7 +28,7 @@ visible_ascii = RegexValidator(r"^[\x21-\x7e]*$", "Enter the API key without spa
 
 @lru_cache(maxsize=1)
 def timezone_choices() -> list[tuple[str, str]]:
-    """Return UTC, then the time zones of regions and cities, without old aliases such as `Japan`."""
+    """Return UTC, then the time zones with a region and a city. Omit other names, such as `Japan`."""
     names = sorted(
         name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/"))
     )
@@ -58,11 +58,11 @@ class ProjectSettingsForm(ProjectForm, RateLimitsForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["timezone"].help_text += " A change applies from now on; past days keep their records."
+        self.fields["timezone"].help_text += " A change does not move existing records to another day."
 
 
 class BudgetedKeyForm(KeyForm):
-    """A new API key together with its daily and monthly budget."""
+    """The form that creates an API key, optionally with a daily and a monthly budget."""
 
     day_budget = UsdField(
         required=False,
@@ -72,7 +72,7 @@ class BudgetedKeyForm(KeyForm):
     month_budget = UsdField(
         required=False,
         label="Monthly budget in USD",
-        help_text=f"Per calendar month. Leave it empty for no limit on this key. {PRICED_MODELS_HELP}",
+        help_text=f"Per calendar month. Empty: no limit. {PRICED_MODELS_HELP}",
     )
 
     def clean_expires_on(self) -> dt.date | None:
@@ -85,7 +85,7 @@ class BudgetedKeyForm(KeyForm):
 
     @transaction.atomic
     def issue(self, created_by: User) -> tuple[ApiKey, str]:
-        """Create the key with its budgets; return it and its secret. Its budgets alert the creator."""
+        """Create the key and its budgets, which alert the creator. Return the key and its text."""
         key, token = super().issue(created_by)
         for period in (Period.DAY, Period.MONTH):
             limit: int | None = self.cleaned_data[f"{period.value}_budget"]
@@ -106,7 +106,7 @@ class CredentialForm(forms.ModelForm[Credential]):
         required=False,
         label="Models",
         widget=forms.Textarea(attrs={"rows": 4}),
-        help_text="One name per line. These models are also called without the prefix.",
+        help_text="One name per line. Clients can call these models without the prefix.",
     )
     secret = forms.CharField(
         required=False,
@@ -147,7 +147,7 @@ class CredentialForm(forms.ModelForm[Credential]):
         return cleaned
 
     def sends_saved_secret_to_new_url(self, cleaned: dict[str, Any]) -> bool:
-        """Return whether the stored secret would be sent to a URL that it was not entered for."""
+        """Return whether a change would send the stored secret to another URL or provider."""
         saved = self.saved
         if saved is None or not saved.sealed_secret or cleaned.get("secret"):
             return False

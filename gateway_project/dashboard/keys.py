@@ -1,4 +1,4 @@
-"""The pages of API keys, which list each key with its budgets."""
+"""The pages of API keys."""
 
 from itertools import groupby
 

@@ -1,4 +1,4 @@
-"""The overview of a project: its spending, its budgets and its latest requests."""
+"""The overview page of a project: its spending, budgets and latest requests."""
 
 from django.conf import settings
 from django.http import HttpResponse

@@ -1,4 +1,4 @@
-"""The pages of prices: what models cost a project, and the prices that it sets."""
+"""The pages of prices: the current prices of used models, and price overrides."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ from projects.models import Project, Role
 from proxy.routing.prices import ProviderPrices
 
 MAX_RECENT_RECORDS = 500
-"""The number of latest requests whose models count as used."""
+"""A model counts as used if one of this many latest requests used it."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsedModel:
-    """A model of recent requests. The price is None if it is not known."""
+    """A model that recent requests used. `price` is None if its price is not known."""
 
     provider: str
     model: str

@@ -1,4 +1,4 @@
-"""The page of one request: its timing, its tokens, and its cost line by line."""
+"""The page of one request: its timing, its tokens, and the breakdown of its cost."""
 
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from projects.models import Project, Role
 
 @project_view(Role.VIEWER)
 def request_detail(request: ProjectRequest, project: Project, record_id: UUID) -> HttpResponse:
-    """Show one request with its corrections; a correction redirects to the request that it corrects."""
+    """Show a request with its corrections. For a correction, redirect to the corrected request."""
     records = UsageRecord.objects.for_project(project).select_related("key")
     record = get_object_or_404(records, pk=record_id)
     if record.corrects is not None:

@@ -30,14 +30,14 @@ class ContentSecurityPolicy:
 
 
 class NoStoreForSignedIn:
-    """Forbids browsers and proxies to store pages of signed-in users."""
+    """Forbids browsers and proxies to store pages that a signed-in user gets."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        # Error pages contain nothing personal, and the user is unknown while the database is down.
+        # Error pages contain no personal data. While the database is down, the user cannot be looked up.
         if response.status_code < 500 and request.user.is_authenticated:
             response.headers.setdefault("Cache-Control", "private, no-store")
         return response

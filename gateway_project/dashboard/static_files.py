@@ -1,7 +1,9 @@
-"""Static files: collected at the start, named by a hash of their content and cached for years.
+"""Static files.
 
-Pages link one stylesheet, `css/app.css`. Its source imports the parts in order; the collected file holds the
-content of the parts. Without collected files, as in tests and development, the source files are served.
+At the start, the gateway collects them under names that contain a hash of their content, so that browsers can
+cache them for years. Pages link one stylesheet, `css/app.css`. Its source imports other stylesheets. In the
+collected file, their contents replace the imports. If files are not collected, as in tests and development,
+the source files are served.
 """
 
 import fcntl
@@ -28,7 +30,10 @@ log = structlog.get_logger()
 
 
 class StaticFilesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
-    """Stores files under hashed names. Names the source files if the collected files are out of date."""
+    """Stores files under hashed names.
+
+    If the collected files are out of date, links lead to the source files.
+    """
 
     def load_manifest(self) -> tuple[dict[str, str], str]:
         return super().load_manifest() if is_collected() else ({}, "")
@@ -38,7 +43,10 @@ class StaticFilesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[
         return stored
 
     def post_process(self, paths: dict[str, tuple[Storage, str]], **options: Any) -> Iterator[Any]:
-        """Join the stylesheet, hash all files, and note the sources last, so that an interruption shows."""
+        """Inline the stylesheet's imports, and hash all files.
+
+        The fingerprint of the sources is written last, so that an interrupted run counts as out of date.
+        """
         if options.get("dry_run"):
             return
         fingerprint_file().unlink(missing_ok=True)
@@ -49,7 +57,7 @@ class StaticFilesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[
 
 
 def inline_imports(storage: Storage, path: str) -> str:
-    """Return a stylesheet with the content of each imported stylesheet in place of its import."""
+    """Return a stylesheet in which each import is replaced by the content of the imported stylesheet."""
 
     def imported(match: re.Match[str]) -> str:
         return read_text(storage, posixpath.join(posixpath.dirname(path), match[1]))
@@ -64,10 +72,10 @@ def read_text(storage: Storage, path: str) -> str:
 
 
 def collect_if_changed() -> None:
-    """Collect static files if a source file has changed since they were collected.
+    """Collect static files if a source file has changed since the last collection.
 
-    A lock keeps processes with the same data directory from collecting at the same time. If the directory
-    cannot be written, the source files are served, under their own names.
+    A lock ensures that processes with the same data directory do not collect at the same time. If the
+    directory is not writable, the gateway serves the source files.
     """
     if settings.DEBUG or is_collected():
         return
@@ -86,7 +94,7 @@ def collect_if_changed() -> None:
 
 
 def is_collected() -> bool:
-    """Return whether the collected files were made of the present source files."""
+    """Return whether the collected files are up to date."""
     try:
         return fingerprint_file().read_text() == source_fingerprint()
     except OSError:
@@ -100,7 +108,7 @@ def fingerprint_file() -> Path:
 
 @lru_cache(maxsize=1)
 def source_fingerprint() -> str:
-    """Return a digest of all source files and of this module, computed once in each process (about 10 ms)."""
+    """Return a digest of all source files and of this module. Computing it takes about 10 ms."""
     digest = hashlib.blake2b(Path(__file__).read_bytes())
     for finder in get_finders():
         for path, storage in finder.list([]):

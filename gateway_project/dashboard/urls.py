@@ -1,4 +1,4 @@
-"""Addresses of the pages that people see."""
+"""URLs of the dashboard's pages."""
 
 from django.urls import include, path
 

@@ -1,4 +1,4 @@
-"""The pages of webhooks: create, test and delete one. The page of alerts lists them."""
+"""The pages that create, test and delete webhooks. The page of alerts lists the webhooks."""
 
 from django.db import transaction
 from django.http import HttpResponse
@@ -36,7 +36,7 @@ def webhook_test(request: ProjectRequest, project: Project, webhook_id: int) -> 
 
 def send_test(webhook: Webhook) -> None:
     webhook.deliveries.create(project=webhook.project)
-    # Without a worker the task runs here, before the redirect, so that the next page shows the result.
+    # Without a worker, the task runs here before the redirect, so that the next page shows the result.
     transaction.on_commit(deliver_alerts.delay, robust=True)
 
 

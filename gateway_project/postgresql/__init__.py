@@ -1,1 +1,1 @@
-"""PostgreSQL backend for Django that detects a server that hangs."""
+"""A PostgreSQL backend for Django that detects hung servers."""

@@ -1,8 +1,9 @@
-"""Django's own connections to PostgreSQL, which do not wait forever for a server that hangs.
+"""Django's connections to PostgreSQL, which do not wait forever for a hung server.
 
-A server whose processes hang keeps its TCP connections open, and its own statement timeouts do not run: only
-the client can abort. A statement may also be slow for good reasons. It is aborted only if the config poller
-finds that the server does not answer anybody; commands and workers do not poll, so they wait.
+If the processes of a server hang, its TCP connections stay open, and its statement timeouts have no effect.
+Only the client can then abort a statement. A slow statement must not be aborted, so the connection aborts
+only if the config poller reports that the server does not answer at all. Commands and workers have no config
+poller, so they wait.
 """
 
 from contextlib import suppress
@@ -16,7 +17,7 @@ from projects.db.durability import ENABLE_SYNCHRONOUS_COMMIT_SQL
 from projects.db.hang_detection import POLL_INTERVAL_S, outage_probe, wait_attempts
 
 DOWN_CONNECT_TIMEOUT_S = 2
-"""Connect timeout while the server is known to be down; psycopg allows no less."""
+"""The connect timeout while the server is known to be down. psycopg allows no smaller value."""
 
 
 class HangDetectingConnection(psycopg.Connection[Any]):
@@ -48,7 +49,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Database = PsycopgModule()  # type: ignore[assignment]  # The stubs declare a module.
 
     def init_connection_state(self) -> None:
-        """Make commits durable even if the server's default is not: commands and workers write records."""
+        """Make commits durable, even if the server's default is not, because commands write records."""
         super().init_connection_state()
         self.connection.execute(ENABLE_SYNCHRONOUS_COMMIT_SQL)
         if not self.get_autocommit():

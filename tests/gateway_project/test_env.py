@@ -132,7 +132,7 @@ def test_a_database_url_names_a_database(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
     (line,) = reported_errors(monkeypatch, capsys, DATABASE_URL=url)
-    assert "names no database" in line
+    assert "the database name is missing" in line
 
 
 @pytest.mark.parametrize(

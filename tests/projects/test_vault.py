@@ -29,7 +29,7 @@ def test_rotation_moves_every_secret_to_the_first_key(
     use_encryption_keys(OLD)
     with pytest.raises(vault.DecryptionError):
         credential.decrypt_secret()
-    with pytest.raises(CommandError, match="decrypts 1 of them"):
+    with pytest.raises(CommandError, match="decrypts 1 of the secrets"):
         call_command("rotate_credentials")
 
 

@@ -1,4 +1,4 @@
-"""Template tags about permissions."""
+"""Template tags for permissions."""
 
 from django import template
 from django.http import HttpRequest
@@ -11,9 +11,9 @@ register = template.Library()
 
 @register.filter
 def at_least(role: Role | None, name: str) -> bool:
-    """Return whether a role includes the role `name`: `{% if role|at_least:"ADMIN" %}`.
+    """Return whether a role is at least the role `name`: `{% if role|at_least:"ADMIN" %}`.
 
-    None includes no role.
+    The result is False if there is no role (None).
     """
     return role is not None and role >= Role[name]
 

@@ -1,4 +1,4 @@
-"""Charts drawn as SVG on the server. All lengths are whole units of the drawing."""
+"""Charts, which the server renders as SVG. All lengths are integers in units of the drawing."""
 
 import calendar
 import datetime as dt
@@ -19,7 +19,7 @@ GAP = 4
 MIN_BAR_HEIGHT = 2
 METER_WIDTH = 1000
 WARN_AT = 800
-"""Permille of a limit from which on the meter warns."""
+"""The used part of a limit, in permille, from which the meter shows a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def month_chart(spending: Mapping[dt.date, int], today: dt.date) -> dict[str, An
 
 
 def permille(part: int, limit: int) -> int:
-    """Return the used share in permille, capped at 1000. A limit of zero counts as fully used."""
+    """Return `part` of `limit` in permille, at most 1000. A limit of 0 counts as fully used."""
     return min(part * METER_WIDTH // limit, METER_WIDTH) if limit else METER_WIDTH
 
 

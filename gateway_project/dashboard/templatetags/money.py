@@ -46,7 +46,7 @@ def usd(nano: int | None) -> str:
 
 @register.filter
 def rate(nano: int) -> str:
-    """Format a rate to its last digit: `$0.075`."""
+    """Format a rate (nano-USD) with all of its digits: `$0.075`."""
     return money.exact_usd(nano * 10**6).removesuffix(".00")
 
 
@@ -57,7 +57,7 @@ def usd_exact(femto: int) -> str:
 
 @register.filter
 def cost_label(kind: str) -> str:
-    """Return a label for a kind of cost line, such as `cache_read` or `gpt-image-2: image_output`."""
+    """Return the label of a kind of cost line, for example `cache_read` or `gpt-image-2: image_output`."""
     model, is_other_model, tokens = kind.partition(MODEL_SEPARATOR)
     if is_other_model:
         reported = tokens.removeprefix(ESTIMATED_PREFIX)

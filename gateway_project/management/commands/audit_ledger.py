@@ -8,8 +8,8 @@ from billing.ledger.audit.run import run_audit
 
 class Command(BaseCommand):
     help = (
-        "Checks that budgets, reservations, records and daily totals agree, also while the gateway serves. "
-        "Exit status 1 if they do not."
+        "Checks that budgets, reservations, records and daily sums agree. The exit status is 1 if they do "
+        "not. The command can run while the gateway runs."
     )
 
     def handle(self, *_: Any, **__: Any) -> None:

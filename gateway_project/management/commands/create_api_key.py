@@ -17,12 +17,12 @@ MAX_VALUES = {"rpm": 2**31 - 1, "tpm": 2**63 - 1, "concurrency": 2**31 - 1, "exp
 
 class Command(BaseCommand):
     help = (
-        "Creates an API key and prints it alone on the last line. The key is valid at once, also while "
-        "the gateway serves."
+        "Creates an API key and prints it on the last line. The key is valid at once. The command can run "
+        "while the gateway runs."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("owner", help="a label: who or what uses the key; no account is needed")
+        parser.add_argument("owner", help="the name of the key: the person or program that uses it")
         parser.add_argument(
             "scopes", nargs="+", help=f"`all`, or a list of: {', '.join(scopes.ALL_SCOPES[1:])}"
         )
@@ -31,7 +31,7 @@ class Command(BaseCommand):
             parser.add_argument(
                 f"--{period.label}-budget",
                 metavar="USD",
-                help="hard budget: a decimal with up to nine places",
+                help="a hard budget, with up to nine decimal places",
             )
         parser.add_argument("--rpm", type=int, metavar="N", help="requests per minute")
         parser.add_argument("--tpm", type=int, metavar="N", help="tokens per minute")

@@ -11,8 +11,8 @@ from proxy.routing.prices import ProviderPrices
 
 class Command(BaseCommand):
     help = (
-        "Recomputes the cost of past requests from the prices of their time. It adds corrections; records "
-        "are never changed."
+        "Recomputes the cost of past requests with the prices that are now stored for their time. If a cost "
+        "differs, the command adds a correction. It does not change records."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--project", default="", metavar="SLUG", help="default: all projects")
         parser.add_argument(
-            "--model", default="", metavar="NAME", help="only this model, by its provider's name"
+            "--model", default="", metavar="NAME", help="only this model (the provider's name of it)"
         )
         parser.add_argument("--dry-run", action="store_true", help="only print what would change")
 
@@ -51,7 +51,7 @@ class Command(BaseCommand):
 
 
 def parse_date(text: str) -> dt.date:
-    """Parse a date; argparse reports the ValueError of an invalid one."""
+    """Parse a date. If it is invalid, argparse reports the ValueError."""
     return dt.date.fromisoformat(text)
 
 
@@ -62,8 +62,8 @@ def format_summary(summary: RepriceSummary) -> str:
         f"{sign}{format_usd(summary.cost_change_nano)}"
     )
     notes = {
-        "unpriced before": summary.newly_priced,
+        "had no price before": summary.newly_priced,
         "still without a price": summary.unpriced,
-        "left at their reserved amount": summary.left_at_reserved,
+        "keep their reserved amount as cost": summary.left_at_reserved,
     }
     return "; ".join([sentence, *(f"{count} {note}" for note, count in notes.items() if count)]) + "."

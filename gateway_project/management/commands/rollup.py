@@ -10,11 +10,11 @@ from billing.usage.rollup import rebuild_from, roll_up_stale_days
 
 
 class Command(BaseCommand):
-    help = "Updates the daily totals from the records, also while the gateway serves. Repeating it is safe."
+    help = "Updates the daily sums from the records. The command can run at any time, and repeatedly."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--since", metavar="DATE", help="also rebuild every day from this one on, as 2026-11-01"
+            "--since", metavar="DATE", help="also recompute all days from this date, for example 2026-11-01"
         )
 
     def handle(self, *_: Any, since: str | None, **__: Any) -> None:
@@ -34,4 +34,4 @@ def parse_date(text: str) -> dt.date:
     try:
         return dt.date.fromisoformat(text)
     except ValueError:
-        raise CommandError(f"{text!r} is not a date; write it as 2026-11-01.") from None
+        raise CommandError(f"{text!r} is not a date. Write it as 2026-11-01.") from None

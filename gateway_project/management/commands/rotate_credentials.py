@@ -13,7 +13,7 @@ EncryptedRow = Credential | Webhook | IdempotentRequest
 
 class Command(BaseCommand):
     help = (
-        "Encrypts the secrets of providers and webhooks, and stored responses, again with the first key of "
+        "Encrypts all secrets of providers and webhooks, and all stored responses, with the first key of "
         "GATEWAY_ENCRYPTION_KEYS."
     )
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         failed = [each for each in rows if not self.rotate(each)]
         if failed:
             raise CommandError(
-                f"No key of GATEWAY_ENCRYPTION_KEYS decrypts {len(failed)} of them: "
+                f"No key of GATEWAY_ENCRYPTION_KEYS decrypts {len(failed)} of the secrets: "
                 f"{', '.join(map(str, failed))}."
             )
         self.stdout.write("All secrets are encrypted with the first key.")

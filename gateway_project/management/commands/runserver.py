@@ -22,13 +22,13 @@ from gateway_project import bootstrap
 from gateway_project.lifespan import services
 
 RELOAD_STATUS = 3
-"""Exit status with which Django's reloader asks for a new process."""
+"""The exit status with which Django's reloader requests a new process."""
 STOP_TIMEOUT_S = 10
 """How long the main thread waits for daphne and the services to stop."""
 
 
 class Command(runserver.Command):  # type: ignore[misc]
-    """Prepare the database as `serve` does, then run daphne and stop the services after it."""
+    """Prepares the database as `serve` does, runs daphne, and stops the services when daphne has ended."""
 
     default_addr = settings.ENV.gateway_host
     default_port = str(settings.ENV.port)
@@ -45,7 +45,7 @@ class Command(runserver.Command):  # type: ignore[misc]
         try:
             super().run(**options)
         finally:
-            # With the reloader, daphne runs in another thread, and nobody else would stop it.
+            # With the reloader, daphne runs in another thread and would not stop.
             reactor.callFromThread(reactor.stop)  # type: ignore[misc]  # mypy sees a zope interface, whose methods have no self.
             self.stopped.wait(STOP_TIMEOUT_S)
 
@@ -65,10 +65,10 @@ def is_reloader_child() -> bool:
 def run_with_restarts() -> int:
     """Run the server in a child process, and return the exit status of the last child.
 
-    Whenever the child exits with RELOAD_STATUS, a new one is started.
+    Whenever the child exits with RELOAD_STATUS, start a new one.
 
-    Django's own loop kills the process 0.25 s after Ctrl-C, before its requests are settled. A terminal sends
-    Ctrl-C to both processes; SIGTERM reaches this one alone and is passed on.
+    Django's own loop is not used, because it kills the child 0.25 s after Ctrl-C, before its requests are
+    settled. A terminal sends Ctrl-C to both processes. SIGTERM reaches only this process, which forwards it.
     """
     signal.signal(signal.SIGINT, lambda *_: None)
     environment = {**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true"}

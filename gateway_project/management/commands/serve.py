@@ -10,7 +10,8 @@ from proxy.routing import config_file
 
 class Command(BaseCommand):
     help = (
-        "Migrates the database, creates the operator and a demo project if there is no operator, and serves."
+        "Migrates the database, creates the operator and a demo project if there is no operator, "
+        "and runs the gateway."
     )
     requires_system_checks: tuple[str, ...] = ()
 

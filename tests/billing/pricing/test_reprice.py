@@ -226,7 +226,7 @@ def test_unpriced_requests_become_priced_even_at_zero(project: Project, key: Api
     assert "2 still without a price" in reprice()
     set_price(project, "house")
     set_price(project, "free", usd=0)
-    assert "2 unpriced before" in reprice()
+    assert "2 had no price before" in reprice()
     assert total(key) == TWO_USD_EACH
     assert UsageRecord.objects.get(corrects=free.pk).price is not None
     assert "0 of 2" in reprice()
@@ -235,7 +235,7 @@ def test_unpriced_requests_become_priced_even_at_zero(project: Project, key: Api
 def test_charge_of_a_reservation_is_not_repriced(project: Project, key: ApiKey) -> None:
     charged(key, BUNDLED, cost_nano=USD, reserved_nano=USD, estimated=True)
     set_price(project)
-    assert "1 left at their reserved amount" in reprice() and total(key) == USD
+    assert "1 keep their reserved amount as cost" in reprice() and total(key) == USD
 
 
 def test_late_settlement_is_repriced_by_its_reported_usage(project: Project, key: ApiKey) -> None:

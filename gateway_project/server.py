@@ -136,8 +136,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.messages_begun = 0
         super().data_received(data)
         if self.in_headers:
-            # If the data also contains the end of an earlier request, its size does not count. The fields that
-            # the parser reports still count.
+            # If the data also contains the end of an earlier request, its size does not count. The header
+            # fields that the parser reports still count.
             self.on_header_bytes(len(data) if self.messages_begun == expected_begins else 0)
         elif self.in_body:
             self.set_deadline(BODY_IDLE_TIMEOUT_S)

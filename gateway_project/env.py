@@ -115,7 +115,7 @@ class Environment(BaseSettings):
     """The API of the server at OPENAI_BASE_URL.
 
     `chat`: it has no Responses API. `responses`: conversions use the Responses API. Empty: it has both APIs,
-    and conversions use chat completions.
+    and conversions use chat completions, except for tools of models since GPT-5.4.
     """
     anthropic_api_key: str = ""
     anthropic_base_url: str = ""

@@ -186,15 +186,20 @@ def test_a_hanging_provider_delays_no_other_project(
 def test_a_process_without_the_lease_does_not_poll(
     gateway: httpx.Client, provider: ResponsesProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks = 0
+
     async def refuse() -> bool:
+        nonlocal looks
+        looks += 1
         return False
 
     with monkeypatch.context() as patched:
         patched.setattr(ledger.current(), "acquire_lease", refuse)
-        time.sleep(0.2)
+        wait_until(lambda: looks > 0)
         create(gateway)
         poll_now()
-        time.sleep(0.5)
+        before = looks
+        wait_until(lambda: looks > before + 3)
         assert not provider.polls
     wait_until(lambda: provider.polls.total() > 0)
 
@@ -242,10 +247,11 @@ def test_ids_of_items_work_after_the_end(
 def test_a_response_that_cannot_be_fetched_for_a_day_is_estimated(
     gateway: httpx.Client, provider: ResponsesProvider, limit: dict[str, int], output: int
 ) -> None:
-    create(gateway, **limit)
+    id = create(gateway, **limit)
     provider.failure = 500
     make_older(timedelta(hours=23, minutes=59))
-    time.sleep(0.5)
+    wait_until(lambda: ("GET", f"/v1/responses/{id}") in provider.calls)
+    time.sleep(0.2)
     assert BackgroundResponse.objects.exists(), "it is polled for a day"
     make_older(timedelta(hours=24, minutes=1))
     record = settled_record()
@@ -273,9 +279,11 @@ def test_a_late_result_is_charged_however_old_the_response_is(
 def test_a_response_that_the_provider_lost_is_estimated(
     gateway: httpx.Client, provider: ResponsesProvider
 ) -> None:
-    del provider.responses[create(gateway)]
+    id = create(gateway)
+    del provider.responses[id]
     poll_now()
-    time.sleep(0.3)
+    wait_until(lambda: ("GET", f"/v1/responses/{id}") in provider.calls)
+    time.sleep(0.2)
     assert BackgroundResponse.objects.exists(), "a new response may not be known everywhere at once"
     make_older(timedelta(minutes=11))
     record = settled_record()

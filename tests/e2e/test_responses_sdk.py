@@ -25,6 +25,13 @@ def provider(upstream: LocalUpstream) -> ResponsesProvider:
     return provider
 
 
+def charged_cost() -> int:
+    """Wait until the background response is charged; return its cost."""
+    charged = UsageRecord.objects.filter(operation="responses")
+    wait_until(lambda: charged.exists() and not BackgroundResponse.objects.exists())
+    return charged.get().cost_nano
+
+
 def test_it_retrieves_lists_and_deletes_a_response(sdk_client: openai.OpenAI) -> None:
     created = sdk_client.responses.create(model=MODEL, input="Hi")
     retrieved = sdk_client.responses.retrieve(created.id, include=["reasoning.encrypted_content"])
@@ -51,8 +58,7 @@ def test_its_polling_loop_ends(sdk_client: openai.OpenAI, provider: ResponsesPro
         time.sleep(0.05)
         response = sdk_client.responses.retrieve(response.id)
     assert (response.status, response.output_text) == ("completed", TEXT)
-    wait_until(lambda: not BackgroundResponse.objects.exists())
-    assert UsageRecord.objects.get(operation="responses").cost_nano == COST
+    assert charged_cost() == COST
 
 
 def test_it_cancels_a_background_response(sdk_client: openai.OpenAI) -> None:
@@ -69,5 +75,4 @@ def test_it_resumes_a_background_stream(sdk_client: openai.OpenAI, provider: Res
     rest = sdk_client.responses.retrieve(first.response.id, stream=True, starting_after=first.sequence_number)
     *_, last = rest
     assert last.type == "response.completed" and last.response.output_text == TEXT
-    wait_until(lambda: not BackgroundResponse.objects.exists())
-    assert UsageRecord.objects.get(operation="responses").cost_nano == COST
+    assert charged_cost() == COST

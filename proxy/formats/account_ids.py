@@ -1,9 +1,9 @@
 """Ids of objects in a provider's account: those in requests, and those that a response issues.
 
-Formats find both as data; `proxy/pipeline/account_ids.py` decides what they mean. A request is searched
-broadly: a name that looks like one of these fields counts wherever a provider might read it. A response is
-read narrowly: only fields that the provider itself fills. A client may control other parts of a response
-(through an MCP server of its own, for example) and could plant another project's id there.
+The formats find both kinds of ids as data, and `proxy/pipeline/account_ids.py` decides what they mean. The
+search of a request is broad: a name that looks like one of these fields counts wherever a provider might read
+it. The search of a response is narrow: only fields that the provider itself fills count. A client may control
+other parts of a response, for example through its own MCP server, and could put another project's id there.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -22,7 +22,7 @@ ISSUED_KINDS = {
 }
 """Kinds whose ids responses issue, each with the noun of the vendors' "not found" messages."""
 FILE = "file"
-"""Responses issue ids of files that the provider's code tool wrote, not of files that were uploaded."""
+"""Responses issue the ids of files that the provider's code tool wrote, but not those of uploaded files."""
 UPLOADED_KINDS = {
     FILE: "file",
     "stored_file": "file",
@@ -41,13 +41,13 @@ UPLOADED_KINDS = {
     "user_profile": "user profile",
     "memory_store": "memory store",
 }
-"""Kinds whose objects are made outside the gateway, each with its noun."""
+"""Kinds whose objects are created outside the gateway, each with its noun."""
 OBJECTS_ONLY = ("audio", "voice")
 """Kinds that are named by an object with an id. A text in these fields is audio or a built-in voice."""
 MONTH_S = 30 * 24 * 3600
 LONGEST_NAME, MAX_NAMES = 64, 4096
 FREE = "free"
-"""Meaning of a field that holds JSON of the client's own."""
+"""Meaning of a field that contains the client's own JSON."""
 NESTED = (dict, list)
 
 Counts = Callable[[str, str, dict[str, Any]], bool]
@@ -75,7 +75,10 @@ class IssuedAccountId(msgspec.Struct, frozen=True):
 
 
 class Names(dict[str, str]):
-    """Meanings of field names as clients write them: a kind, FREE, or empty. It fills on first use."""
+    """Cache of the meanings of field names: a kind, FREE, or empty.
+
+    The keys are names as clients write them. Each entry is added when its name is first looked up.
+    """
 
     def __init__(self, kinds: Mapping[str, str], free: Collection[str]) -> None:
         super().__init__()
@@ -89,11 +92,11 @@ class Names(dict[str, str]):
 
 
 class AccountIdFields:
-    """The field names of a format, as `folded` writes them.
+    """The field names of a format, in the form that `folded` returns.
 
-    `kinds` maps a field to the kind of object that it names. The `free` fields hold JSON of the client's
-    own, such as the arguments of its tools. `counts` decides about one id, given its kind and the object
-    that holds the field.
+    `kinds` maps a field to the kind of object that it names. The `free` fields contain the client's own JSON,
+    such as the arguments of its tools. `counts` returns whether an id is checked; its arguments are the kind,
+    the id and the object that contains the field.
     """
 
     def __init__(self, kinds: Mapping[str, str], free: Collection[str], counts: Counts) -> None:
@@ -101,21 +104,24 @@ class AccountIdFields:
 
 
 class IdReader(Protocol):
-    """Collects the ids that one response issues. It never raises: what cannot be read issues nothing."""
+    """Collects the ids that one response issues.
+
+    It never raises an exception: if data cannot be decoded, it issues no ids.
+    """
 
     issued: dict[tuple[str, str], IssuedAccountId]
     issues_responses: bool
-    """Whether it may find ids of responses, which clients can retrieve."""
+    """Whether the reader may find ids of responses, which clients can retrieve."""
 
     def read_response(self, body: bytes) -> None:
-        """Read a non-streaming response."""
+        """Collect the ids of a non-streaming response."""
 
     def read_event(self, event: bytes) -> None:
-        """Read one event of a stream."""
+        """Collect the ids of one event of a stream."""
 
 
 class WithoutAccountIds:
-    """Base of requests that name no objects of an account and get no ids of them."""
+    """Base of requests that name no objects of an account and whose responses issue no ids."""
 
     def references(self) -> list[AccountReference]:
         return []
@@ -133,16 +139,16 @@ class CollectingReader:
         self.issued: dict[tuple[str, str], IssuedAccountId] = {}
 
     def add(self, kind: str, id: Any, kept_s: int | None = MONTH_S, until: Any = None) -> None:
-        """Add an id, if it is a text."""
+        """Add an id if it is a text."""
         if isinstance(id, str) and id:
             until = until if isinstance(until, int) and not isinstance(until, bool) else None
             self.issued[kind, id] = IssuedAccountId(kind, id, kept_s, until)
 
 
 def folded(name: str) -> str:
-    """Return the name without case and underscores, since servers differ in what they read.
+    """Return the name without case and underscores, because servers accept different spellings.
 
-    Protocol buffers take both spellings of a name, and servers in Go take any case.
+    Protocol buffers accept both spellings of a name, and servers in Go ignore case.
     """
     return name.replace("_", "").casefold()
 
@@ -150,7 +156,7 @@ def folded(name: str) -> str:
 def references_in(values: Iterable[Any], fields: AccountIdFields) -> list[AccountReference]:
     """Return the objects that decoded JSON names.
 
-    It is walked without recursion, since its depth has no bound.
+    The search is not recursive, because the depth of the JSON is not limited.
     """
     found: list[AccountReference] = []
     names = fields.names
@@ -171,7 +177,7 @@ def references_in(values: Iterable[Any], fields: AccountIdFields) -> list[Accoun
 
 
 def ids_in(kind: str, value: Any) -> list[str]:
-    """Return the ids that a field holds: as a text, as an object with an `id`, or as a list of either."""
+    """Return the ids in a field. The value is a text, an object with an `id`, or a list of these."""
     items = value if isinstance(value, list) else [value]
     given = [id_of(item) if isinstance(item, dict) else item for item in items if named_by(kind, item)]
     return [str(id) for id in given if isinstance(id, str | int | float) and id not in ("", False, True)]

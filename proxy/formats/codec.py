@@ -1,6 +1,7 @@
-"""The protocols that every wire format fulfils, with one package for each format.
+"""Protocols that the wire formats implement. Each format has its own package.
 
-Codecs are pure: bytes in, bytes or neutral types out. They do no I/O and read no clock except for `created`.
+Codecs do no I/O. They convert bytes to neutral types and back. The output depends only on the input, except
+for timestamps and new ids.
 """
 
 from collections.abc import Mapping
@@ -28,8 +29,8 @@ from proxy.formats.tools.offers import Settings
 class RenderedRequest:
     """A request in a provider's format.
 
-    `body` is the JSON object to send. `dropped` names the settings that the format cannot express, by the
-    client's names.
+    `body` is the JSON object to send. `dropped` names the settings that the format cannot express, with the
+    names that the client uses.
     """
 
     body: dict[str, Any]
@@ -37,152 +38,167 @@ class RenderedRequest:
 
 
 class StreamDecoder(Protocol):
-    """Reads a provider's stream, cut at any byte, as neutral events.
+    """Decodes a provider's stream into neutral events. The chunks may end at any byte.
 
-    It never raises: a stream that cannot be read ends with Failed.
+    It never raises an exception: if a stream cannot be decoded, the last event is Failed.
     """
 
     @property
     def usage_reader(self) -> UsageReader:
-        """The reader of the usage; `feed` and `finish` give it what the stream reports."""
+        """The usage reader. `feed` and `finish` pass it the usage and the output of the stream."""
 
     def feed(self, data: bytes, /) -> list[Event]:
-        """Return the events that these bytes complete."""
+        """Return the events that are complete with these bytes."""
 
     def finish(self) -> list[Event]:
-        """Return the last events when the connection has ended.
+        """Return the last events, after the provider has closed the connection.
 
-        They close open parts. Failed is among them if the format shows that the response is incomplete.
+        They close open parts, and include Failed if the format shows that the response is incomplete.
         """
 
 
 class StreamEncoder(Protocol):
-    """Writes neutral events as a stream in the client's format."""
+    """Encodes neutral events as a stream in the client's format."""
 
     def encode(self, event: Event, /) -> bytes:
         """Return the bytes of one event; they may be empty."""
 
     def finish(self) -> bytes:
-        """Return what ends the stream, after Finished for every choice."""
+        """Return the bytes that end the stream.
+
+        This must be called after the Finished events of all choices.
+        """
 
     def render_error_event(self, error: ApiError, request_id: str, /) -> bytes:
-        """Return an error event that takes the place of the rest of the stream."""
+        """Render an error event, which replaces the rest of the stream."""
 
 
 class Meter(Protocol):
-    """Measures a stream while it passes."""
+    """Measures the usage and output of a stream while it is relayed."""
 
     @property
     def usage(self) -> Usage | None:
         """The usage that the provider reported; None if it reported none.
 
-        It is marked as estimated if the gateway counted some of it.
+        It is marked as estimated if the gateway counted a part of it.
         """
 
     @property
     def output_tokens(self) -> int:
-        """The gateway's own count of output tokens."""
+        """The gateway's count of output tokens."""
 
     @property
     def min_output_tokens(self) -> int:
-        """The lower bound of the output tokens, if the count is an estimate."""
+        """The lower bound of the output tokens, because the gateway's count may be an estimate."""
 
     @property
     def service_tier(self) -> str:
-        """The service tier that the provider stated, perhaps before any usage; empty if it stated none."""
+        """The service tier that the provider stated, possibly before any usage; empty if it stated none."""
 
     @property
     def server_tool_calls(self) -> Mapping[str, int]:
-        """Calls of the provider's own tools, by kind, that came before it reported any usage."""
+        """Calls of server tools that the meter counted, by kind.
+
+        They are charged if the provider reports no usage.
+        """
 
     @property
     def error(self) -> ApiError | None:
-        """The provider's failure, if the client has not seen it; no more of the stream is then passed on."""
+        """A failure of the provider that the client has not received, or None.
+
+        After such a failure, nothing more is relayed.
+        """
 
     @property
     def provider_failed(self) -> bool:
-        """True if the provider failed and the client saw it, because the provider's own error passed."""
+        """True if the provider failed, and its own error was relayed to the client."""
 
     @property
     def saw_final_event(self) -> bool:
-        """True if the last event has passed, in a format that has one; later bytes do not matter."""
+        """True after the format's final event. A failure after it does not make the stream incomplete.
+
+        In a format without a final event, the value is always False.
+        """
 
     id_reader: IdReader | None
-    """If set, reads every event too, for the ids of the provider's account that the stream issues."""
+    """If set, this reader also gets every event.
+
+    It collects the ids that the provider issues in the stream.
+    """
 
     def feed(self, data: bytes, /) -> bytes:
-        """Take bytes from the provider and return those for the client."""
+        """Convert bytes from the provider into bytes for the client."""
 
     def finish(self) -> bytes:
-        """Return what the client still gets when the provider has closed the stream."""
+        """Return the last bytes for the client, after the provider has closed the stream."""
 
     def render_error_event(self, error: ApiError, request_id: str, /) -> bytes:
-        """Return an error event in the client's format that takes the place of the rest of the stream."""
+        """Render an error event in the client's format, which replaces the rest of the stream."""
 
 
 class ClientRequest(Protocol):
-    """A client's request, and how it is passed on to a provider of the same format."""
+    """A client's request, and the methods that pass it through to a provider of the same format."""
 
     @property
     def body(self) -> bytes: ...
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The body, decoded. Nothing may change it: the codec's `parse_request` reads it too."""
+        """The decoded body. It must not be changed, because the codec's `parse_request` reads it too."""
 
     @property
     def facts(self) -> RequestFacts: ...
 
     def path(self, model: str) -> str:
-        """Return path and query below the provider's base URL."""
+        """Return the path and the query, relative to the provider's base URL."""
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """Return the client's bytes with the provider's model name and the fields that the gateway sets."""
+        """Return the client's body with the provider's model name and the fields that the gateway sets."""
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """Return the usage that a non-streaming response reports, and 0.
 
-        If it reports none, return None and the gateway's own count of output tokens.
+        If it reports none, return None and the gateway's count of output tokens.
         """
 
     def meter(self) -> Meter:
-        """Return a meter for the stream that answers this request."""
+        """Return a meter for the streaming response to this request."""
 
     def references(self) -> list[AccountReference]:
         """Return the objects of the provider's account that the request names. Raises InvalidRequest."""
 
     def id_reader(self) -> IdReader | None:
-        """Return a reader of the ids that a response issues; None for responses that issue none."""
+        """Return a reader of the ids that a response issues, or None if it issues none."""
 
     @property
     def stream_content_type(self) -> str:
-        """The content type of this client's streams."""
+        """The content type of streams for this client."""
 
     def render_keepalive(self, sent_tail: bytes) -> bytes:
-        """Return a keep-alive for this client while the provider is silent.
+        """Return bytes that keep the client's connection open while the provider sends nothing.
 
-        `sent_tail` is the end of what the client has received. The result is empty if a keep-alive cannot
-        stand there.
+        `sent_tail` is the end of the data that the client has received. The result is empty if nothing can be
+        inserted after it, for example inside an event.
         """
 
     def encoder(self, request: Request) -> StreamEncoder:
-        """Return an encoder for a stream that comes from another format, as this client wants it."""
+        """Return the encoder for a stream of another format, with the client's stream options."""
 
 
 class EmbeddingRequest(ClientRequest, Protocol):
-    """A client's request for embeddings, in the terms that providers of other formats share."""
+    """A client's request for embeddings. Its methods return what a request in another format needs."""
 
     def texts(self) -> list[str]:
-        """Return the texts to embed, each by itself. Raises UnsupportedFeature for other input."""
+        """Return the texts to embed. Raises UnsupportedFeature for other input."""
 
     def dimensions(self) -> int | None:
-        """Return the length of a vector, if the client sets it. Raises InvalidRequest."""
+        """Return the length of a vector if the client sets it, else None. Raises InvalidRequest."""
 
     def unsupported_settings(self) -> list[str]:
-        """Return the settings that no other format has, by the client's names."""
+        """Return the settings that no other format has, with the names that the client uses."""
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
-        """Return the response to this request, made from another format's response."""
+        """Render the response to this request from the vectors and the usage of another format's response."""
 
 
 class EmbeddingCodec(Protocol):
@@ -191,10 +207,10 @@ class EmbeddingCodec(Protocol):
     def render_embed_request(
         self, texts: list[str], model: str, dimensions: int | None, /
     ) -> tuple[str, dict[str, Any]]:
-        """Return path and body of a request that embeds these texts, each by itself."""
+        """Return the path and the body of a request that embeds each of these texts separately."""
 
     def measure(self, body: bytes, /) -> tuple[Usage | None, int]:
-        """Return the usage that a response reports, or None; and 0 output tokens."""
+        """Return the reported usage, or None; and 0 output tokens."""
 
     def parse_embed_response(self, body: bytes, /) -> tuple[list[list[float]], Usage | None]:
         """Return the vectors in the order of the texts, and the usage if the response reports it.
@@ -204,7 +220,7 @@ class EmbeddingCodec(Protocol):
 
 
 class Codec(Protocol):
-    """The public names of a format's package."""
+    """The interface of a format's package."""
 
     @property
     def FORMAT(self) -> Origin: ...  # noqa: N802
@@ -213,64 +229,67 @@ class Codec(Protocol):
     def CONTEXT_LENGTH_WORDS(self) -> ContextLengthWords: ...  # noqa: N802
 
     def request_path(self, model: str, stream: bool, /) -> str:
-        """Return path and query below a provider's base URL."""
+        """Return the path and the query, relative to a provider's base URL."""
 
     def parse_request(self, fields: dict[str, Any], model: str, stream: bool, /) -> Request:
-        """Return the neutral form of a client's request, whose body has these fields. Raises InvalidRequest.
+        """Return the neutral form of a client's request whose body has these fields. Raises InvalidRequest.
 
-        `model` and `stream` are those of the client's request; in most formats, they are fields too. The
-        caller handles RecursionError: a body can be nested too deeply to walk.
+        `model` and `stream` are those of the client's request; in most formats, they are also fields. The
+        caller handles RecursionError, because a body may be nested too deeply.
         """
 
     def server_tools_for(self, request: Request, quirks: Quirks, /) -> Settings:
-        """Return the server tools that can be offered in a request, each with the settings that it has."""
+        """Return the server tools that a request can offer, each with its supported settings."""
 
     def render_request(self, request: Request, quirks: Quirks, /) -> RenderedRequest:
-        """Return the request in this format; no tool or record in it is another vendor's own.
+        """Render the request. It must not contain vendor-specific tools or records of another vendor.
 
         Raises UnsupportedFeature for content and tools that this format cannot express.
         """
 
     def rendered_facts(self, body: dict[str, Any], model: str, /) -> RequestFacts:
-        """Return the bounds of what a rendered request can use: input tokens, and calls of its tools."""
+        """Return the bounds of a rendered request: its input tokens, and the calls of its server tools."""
 
     def render_max_tokens(self, rendered: RenderedRequest, request: Request, quirks: Quirks, /) -> None:
-        """Set the output limit of `request`, in a rendered form of the same request with another limit."""
+        """Set the output limit of `request` in a rendered request.
+
+        The rendered request is the same request with another limit.
+        """
 
     def without_seals(
         self, body: bytes, fields: Mapping[str, Any], destination: Destination, /
     ) -> tuple[bytes, tuple[str, ...]]:
-        """Return the body of a request that is passed through, without the gateway's seals.
+        """Return the body of a passed-through request without the gateway's seals, and dropped settings.
 
-        What a seal holds of this format's own vendor is restored, and the thinking of others taken out.
-        `fields` are the body's, decoded. The names are of settings that the vendor accepts only with the
-        thinking that was taken out.
+        Thinking of this format's vendor is restored from its seal. Thinking of other vendors is removed.
+        `fields` is the decoded body. Settings are dropped if the vendor accepts them only together with the
+        thinking that was removed.
         """
 
     def parse_response(self, body: bytes, /) -> Response:
         """Return the neutral form of a non-streaming response. Raises InvalidUpstreamResponse."""
 
     def render_response(self, response: Response, request: Request, /) -> bytes:
-        """Return a non-streaming response in this format; `request` is the client's."""
+        """Render a non-streaming response in this format. `request` is the client's request."""
 
     def measure(self, body: bytes, /) -> tuple[Usage | None, int]:
         """Return the usage that a non-streaming response reports, and 0.
 
-        If it reports none, return None and the gateway's own count of output tokens. `parse_response` reads
-        usage alike; this also reads it from a response that cannot be converted.
+        If it reports none, return None and the gateway's count of output tokens. The usage is the same as
+        that of `parse_response`, but it is also found in a response that cannot be converted.
         """
 
     def parse_stream(self) -> StreamDecoder:
         """Return a decoder for one stream of a provider."""
 
     def render_stream(self, request: Request, /) -> StreamEncoder:
-        """Return an encoder for one stream to a client; `request` is the client's."""
+        """Return an encoder for one stream to a client. `request` is the client's request."""
 
     def parse_error(self, status: int, body: bytes, /) -> ApiError:
-        """Return the neutral form of a provider's error response, whatever its body is."""
+        """Return the neutral form of a provider's error response. The body may be anything."""
 
     def render_error(self, api_error: ApiError, request_id: str, /) -> bytes:
-        """Return the body of an error response."""
+        """Render the body of an error response."""
 
     def render_error_event(self, api_error: ApiError, request_id: str, /) -> bytes:
-        """Return the error as an event of a stream that has begun."""
+        """Render the error as an event of a stream that has started."""

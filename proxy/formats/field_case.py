@@ -1,8 +1,8 @@
-"""Field names that differ only in case from those that the gateway reads.
+"""Reject field names that differ only in case from the names that the gateway reads.
 
-Servers written in Go, among others, ignore case: they read `MaxOutputTokens` as `maxOutputTokens`, and use
-the last of two. A request with such a name is rejected, so that no provider obeys a field that the gateway
-has not seen.
+Some servers, among them servers written in Go, ignore case: they read `MaxOutputTokens` as `maxOutputTokens`,
+and use the last of two such fields. A request with such a name is rejected, so that no provider follows a
+field that the gateway has not read.
 """
 
 from collections.abc import Iterable
@@ -18,16 +18,16 @@ def folded(names: frozenset[str]) -> dict[str, str]:
 
 
 def check_letters(given: Iterable[str], read: frozenset[str], where: str = "") -> None:
-    """Raise InvalidRequest for a name that differs from one in `read` only in the case of its letters."""
+    """Raise InvalidRequest for a name that differs only in case from a name in `read`."""
     for name in given:
         if name not in read and (own := folded(read).get(name.casefold())):
             raise InvalidRequest(f"The field {where}{name} is written {own}.", f"{where}{name}")
 
 
 def check_nested(value: Any, read: frozenset[str], where: str) -> None:
-    """Check the names in objects and lists, and in those of their fields that the gateway reads.
+    """Check the names in objects and lists, and in the nested values of fields that the gateway reads.
 
-    Other fields may have any form.
+    The values of other fields may have any form.
     """
     match value:
         case list():

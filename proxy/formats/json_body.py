@@ -1,4 +1,4 @@
-"""JSON bodies: read leniently or strictly, and changed field by field."""
+"""JSON bodies: decode them leniently or strictly, and replace single fields."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,14 +14,14 @@ T = TypeVar("T")
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
-"""Exceptions of decoding what a provider sent, such as a lone surrogate or a number out of range."""
+"""Exceptions that decoding a provider's data can raise, for example for a lone surrogate."""
 TOO_DEEP_MESSAGE = "The body is nested too deeply."
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 JSON_ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
     re.DOTALL,
 )
-"""Escapes in JSON; the group is a lone surrogate."""
+"""Escapes in JSON. The group matches a lone surrogate."""
 ESCAPED_ASCII_LETTER = re.compile(rb"\\u00[4-7]")
 BOM = b"\xef\xbb\xbf"
 decode_any = msgspec.json.Decoder().decode
@@ -32,7 +32,7 @@ encode = msgspec.json.Encoder().encode
 
 
 def guard_recursion(parse: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a parser, and raise InvalidRequest if the body is nested too deeply to walk."""
+    """Call a parser. Raises InvalidRequest if the body is nested too deeply for it."""
     try:
         return parse(*args, **kwargs)
     except RecursionError:
@@ -40,7 +40,7 @@ def guard_recursion(parse: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a client's body holds. Raises InvalidRequest for anything else."""
+    """Return the JSON object in a client's body. Raises InvalidRequest for any other body."""
     if not body.strip():
         raise InvalidRequest("The request has no body.")
     try:
@@ -60,9 +60,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def convert_json(value: Any, kind: type[T], *, strict: bool = True) -> T:
-    """Return a decoded value as this type. Raises InvalidRequest if it has another type.
+    """Convert a decoded value to this type. Raises InvalidRequest if it has another type.
 
-    Values in it that may have any type are not copied.
+    Nested values whose type is Any are not copied.
     """
     try:
         return msgspec.convert(value, kind, strict=strict)
@@ -71,7 +71,7 @@ def convert_json(value: Any, kind: type[T], *, strict: bool = True) -> T:
 
 
 def invalid_field(error: msgspec.ValidationError) -> InvalidRequest:
-    """Return the error for the client, with the path of the field if msgspec knows it."""
+    """Return the error for the client. It contains the path of the field if msgspec reports it."""
     reason, _, where = str(error).partition(" - at `$")
     param = where.rstrip("`").lstrip(".")
     if not param or param.startswith("["):
@@ -80,16 +80,16 @@ def invalid_field(error: msgspec.ValidationError) -> InvalidRequest:
 
 
 def contains_any(body: bytes, needles: Iterable[bytes]) -> bool:
-    """Return whether one of these words may stand in JSON.
+    """Return whether JSON may contain one of these words.
 
-    The result is also true if ASCII letters are escaped, which no encoder does, because any word may be
-    hidden.
+    The result is also true if ASCII letters are escaped, because the escapes may hide a word. No common
+    encoder escapes them.
     """
     return any(word in body for word in needles) or ESCAPED_ASCII_LETTER.search(body) is not None
 
 
 def decode_lenient(decoder: Callable[[bytes], T], body: bytes) -> T:
-    """Decode what a provider sent, for counting only; lone surrogates and invalid bytes are replaced.
+    """Decode a provider's data for counting only. Lone surrogates and invalid bytes are replaced.
 
     Raises one of DECODE_ERRORS.
     """
@@ -104,7 +104,7 @@ def decode_lenient(decoder: Callable[[bytes], T], body: bytes) -> T:
 def repair_json(data: bytes) -> bytes:
     """Return a provider's JSON with lone surrogates and invalid bytes replaced.
 
-    A server that cuts a character in two, between tokens, then loses only that character.
+    If a server splits a character between two tokens, only that character is lost.
     """
     data = data.removeprefix(BOM)
     if not data.isascii():
@@ -115,10 +115,10 @@ def repair_json(data: bytes) -> bytes:
 
 
 def decode_available_fields(data: bytes) -> dict[str, Any]:
-    """Return the fields of a provider's JSON object; those that cannot be decoded are None.
+    """Return the fields of a provider's JSON object. Fields that cannot be decoded are None.
 
-    A number out of range in one field then does not hide the others. Raises one of DECODE_ERRORS if the bytes
-    are not an object.
+    A number out of range in one field therefore does not hide the other fields. Raises one of DECODE_ERRORS
+    if the bytes are not an object.
     """
     data = repair_json(data)
     try:
@@ -136,13 +136,13 @@ def decode_value(raw: Raw) -> Any:
 
 
 def replace_fields(body: bytes, fields: dict[str, Any], removed: Collection[str] = ()) -> bytes:
-    """Return the JSON object with these fields set, and others removed; the rest keep their bytes."""
+    """Return the JSON object with some fields set and others removed. Other fields keep their bytes."""
     kept: dict[str, Any] = {name: raw for name, raw in decode_fields(body).items() if name not in removed}
     return encode(kept | fields)
 
 
 def set_model(body: bytes, model: str) -> bytes:
-    """Return a client's body with the model that its URL names. Raises InvalidRequest."""
+    """Return a client's body with the model that the URL names. Raises InvalidRequest."""
     parse_object(body)
     return replace_fields(body, {"model": model})
 
@@ -152,7 +152,10 @@ Change = dict[str, Any] | None
 
 
 def change_items(items: bytes, changes: Mapping[int, Change]) -> list[Raw]:
-    """Return the items of a JSON list with these changes, by position; all else keeps its bytes."""
+    """Return the items of a JSON list with these changes, which are given by position.
+
+    All other bytes stay unchanged.
+    """
     changed = ((item, changes.get(position, {})) for position, item in enumerate(decode_items(items)))
     return [change_object(item, change) if change else item for item, change in changed if change is not None]
 
@@ -165,7 +168,7 @@ def change_object(item: bytes, change: Mapping[str, Any]) -> Raw:
 def change_nested(items: bytes, inner: str, changes: Mapping[int, Mapping[int, Change]]) -> list[Raw]:
     """Return the items of a JSON list with changes of the objects in their list `inner`.
 
-    An item that keeps none of these objects is removed.
+    If all objects of that list are removed, the item is removed too.
     """
     raw, changed = decode_items(items), dict[int, Change]()
     for position, found in changes.items():
@@ -178,20 +181,20 @@ def change_nested(items: bytes, inner: str, changes: Mapping[int, Mapping[int, C
 
 
 def as_str(value: Any) -> str:
-    """Return a string as it is, and an empty string for any other value."""
+    """Return a string unchanged, and an empty string for any other value."""
     return value if isinstance(value, str) else ""
 
 
 def as_dict(value: Any) -> dict[str, Any]:
-    """Return an object as it is, and an empty one for any other value."""
+    """Return an object unchanged, and an empty one for any other value."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a list as it is, and an empty one for any other value."""
+    """Return a list unchanged, and an empty one for any other value."""
     return value if isinstance(value, list) else []
 
 
 def dict_items(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a list, without its other items; an empty list for any other value."""
+    """Return the objects in a list, without other items; an empty list for any other value."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -15,26 +15,26 @@ AUDIO_FORMATS = {
     "audio/x-wav": "wav",
     "audio/wave": "wav",
 }
-"""OpenAI's name of an audio format, by media type."""
+"""OpenAI's name of each audio format, by media type."""
 AUDIO_MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
-"""Media type of an audio format, by OpenAI's name."""
+"""Media type of each audio format, by OpenAI's name."""
 MEDIA_TYPE_BY_PREFIX = {
     "iVBORw": "image/png",
     "/9j/": "image/jpeg",
     "R0lGOD": "image/gif",
     "JVBERi": "application/pdf",
 }
-"""How base64 of each media type begins."""
+"""The first characters of the base64 of each media type."""
 RIFF_PREFIX, WEBP_MARK = "UklGR", "RUJQ"
-"""How base64 of a RIFF file begins, and what it has from its 13th letter on if it is a WebP image."""
+"""The first characters of the base64 of a RIFF file, and the characters from the 13th on of a WebP image."""
 MEDIA_TYPE_ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
-"""Media types that clients write, and that vendors know by another name only."""
+"""Media types that clients use, with the names that vendors accept."""
 URL_SAFE_BASE64 = str.maketrans("-_", "+/")
 DATA_URL = re.compile(r"data:(?P<media_type>[^;,]*)(?P<options>[^,]*),", re.IGNORECASE)
 
 
 class DataUrl(NamedTuple):
-    """Content of a data URL in base64; `media_type` is None if the URL does not name one."""
+    """Content of a data URL in base64. `media_type` is None if the URL does not contain one."""
 
     media_type: str | None
     data: str
@@ -61,7 +61,7 @@ def data_url(media_type: str, data: str) -> str:
 
 
 def detect_media_type(data: str) -> str | None:
-    """Return the media type of base64 data by how it begins, or None if it is not a known type."""
+    """Return the media type of base64 data, detected from its first characters; None if it is unknown."""
     if data.startswith(RIFF_PREFIX):
         return "image/webp" if data[12:16] == WEBP_MARK else None
     return next(
@@ -75,7 +75,7 @@ def guess_media_type(name: str | None) -> str | None:
 
 
 def is_base64(data: str) -> bool:
-    """Return whether the data is strict base64: clients that decode an image fail on anything else."""
+    """Return whether the data is strict base64. Clients that decode an image fail for other data."""
     try:
         return bool(binascii.a2b_base64(data, strict_mode=True))
     except ValueError:
@@ -89,7 +89,7 @@ def decode_base64(data: str) -> bytes:
 
 
 def decode_base64_text(data: str) -> str | None:
-    """Return the UTF-8 text in base64 data, or None if the data is not such a text."""
+    """Return the UTF-8 text that is encoded in base64 data, or None if it is not valid UTF-8."""
     try:
         return base64.b64decode(data).decode()
     except ValueError:

@@ -1,7 +1,8 @@
-"""Errors of providers: the table of a vendor, the text of an error, and prompts that are too long.
+"""Errors of providers: tables of vendors' errors, texts of errors, and prompts that are too long.
 
-A field counts only if it has the JSON type that a vendor documents for it. If a message has another type,
-the texts inside it count; without any, the error has no message. A value is never shown as Python text.
+A field is used only if it has the JSON type that its vendor documents. If a message has another type, the
+texts inside it are used. If there are none, the error has no message. The message never shows a Python
+representation of a value.
 """
 
 import re
@@ -15,11 +16,13 @@ from proxy.formats.neutral import ApiError
 
 MAX_MESSAGE_LENGTH = 2000
 DEEPEST = 8
-"""Levels that are searched: a body may be nested more deeply than Python can follow."""
+"""Levels that are searched, because a body may be nested too deeply for recursion in Python."""
 
 MODERATION_FIELDS = {"reasons", "flagged_input"}
-"""Metadata of an OpenRouter error for flagged input, which has status 403
-(openrouter.ai/docs/api-reference/errors, "Moderation errors")."""
+"""Metadata fields of an OpenRouter error for flagged input, which has status 403.
+
+Source: openrouter.ai/docs/api-reference/errors, "Moderation errors".
+"""
 REFUSED_CONTENT = ("usage guidelines", "safety_check")
 """Texts of xAI's 403 for content that it refuses (docs.x.ai, "Debugging errors")."""
 
@@ -37,9 +40,9 @@ class ErrorRow(NamedTuple):
 
 
 class ErrorTable:
-    """The errors of a vendor. If several rows have the same name or the same status, the first one counts.
+    """The errors of a vendor. If several rows have the same name or status, the first one is used.
 
-    A status without a row counts as 400 if it is a client error, else as 500: each table has these two.
+    A client error without a row is treated as a 400, any other status as a 500. Each table has rows for both.
     """
 
     def __init__(self, rows: Iterable[tuple[str, int, str, str]]) -> None:
@@ -54,7 +57,7 @@ class ErrorTable:
         return self.by_status.get(status) or self.by_status[400 if 400 <= status < 500 else 500]
 
     def status_of(self, name: str, default: int) -> int:
-        """Return the HTTP status of an error that a vendor names."""
+        """Return the HTTP status of an error, given the name that a vendor uses."""
         row = self.by_name.get(name)
         return row.status if row else default
 
@@ -81,19 +84,19 @@ def message_of(error: Any, depth: int = DEEPEST) -> str:
 
 
 def place_of(steps: list[Any]) -> str:
-    """Return a path as FastAPI writes it, of names and indexes."""
+    """Return a path of names and indexes in the notation of FastAPI."""
     return ".".join(str(step) for step in steps if isinstance(step, str | int) and not isinstance(step, bool))
 
 
 def is_about_content(error: dict[str, Any], message: str) -> bool:
-    """Return whether a provider refuses the content of a request, not the key."""
+    """Return whether a provider refuses the content of a request, and not the API key."""
     return bool(MODERATION_FIELDS & as_dict(error.get("metadata")).keys()) or any(
         text in message.lower() for text in REFUSED_CONTENT
     )
 
 
 def unspecified_message(status: int) -> str:
-    """Return the message of an error without a text: it names the status."""
+    """Return the message of an error without a text. It contains the status."""
     return f"The provider answered with status {status}."
 
 
@@ -124,17 +127,17 @@ CONTEXT_LENGTH_TEXTS = re.compile(
     ),
     re.IGNORECASE | re.DOTALL,
 )
-"""Texts by which servers refuse a prompt that is too long."""
+"""Texts of servers that reject a prompt because it is too long."""
 OTHER_CAUSES = ("auth", "rate_limit")
-"""Kinds of errors whose text may speak of tokens, too: a rate limit is not a prompt that is too long."""
+"""Kinds of errors whose text may also mention tokens, but that do not mean a prompt that is too long."""
 SUM_AND_LIMIT = re.compile(r"(\d+) \+ (\d+) > (\d+)")
 NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+|\d+")
 SMALLEST_LIMIT = 256
-"""Smaller numbers in a message are not the length of a context."""
+"""Smaller numbers in a message are not the length of a context window."""
 
 
 class ContextLengthWords(NamedTuple):
-    """The words of one vendor for a prompt that is too long. Agents look for `marker` in them."""
+    """The error text of one vendor for a prompt that is too long. Agents search it for `marker`."""
 
     marker: str
     counted: str
@@ -142,7 +145,7 @@ class ContextLengthWords(NamedTuple):
 
 
 def recognize_context_length(error: ApiError) -> ApiError:
-    """Return the error with OpenAI's code and status if it says that the prompt is too long."""
+    """Return the error with OpenAI's code and status if its text says that the prompt is too long."""
     if error.kind in OTHER_CAUSES or not (
         error.code == CONTEXT_LENGTH_CODE or CONTEXT_LENGTH_TEXTS.search(error.message)
     ):
@@ -151,7 +154,7 @@ def recognize_context_length(error: ApiError) -> ApiError:
 
 
 def with_context_length_words(error: ApiError, words: ContextLengthWords) -> ApiError:
-    """Return the error with the text of a vendor if it says that the prompt is too long."""
+    """Return the error with the vendor's text if it means that the prompt is too long."""
     if error.code != CONTEXT_LENGTH_CODE or words.marker in error.message:
         return error
     counts = used_and_limit(error.message)
@@ -162,9 +165,9 @@ def with_context_length_words(error: ApiError, words: ContextLengthWords) -> Api
 
 
 def used_and_limit(message: str) -> tuple[int, int] | None:
-    """Return the tokens of the prompt and the limit that a message names, or None.
+    """Return the tokens of the prompt and the limit, as the message states them, or None.
 
-    Vendors name them in either order; the prompt is the longer one.
+    Vendors state them in either order. The larger number is the prompt.
     """
     if found := SUM_AND_LIMIT.search(message):
         given, output, limit = map(int, found.groups())

@@ -1,4 +1,4 @@
-"""Quirks: what a particular server wants differently from its format, as data."""
+"""Quirks: data that describes how one server deviates from its format."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -31,8 +31,8 @@ DEFAULTS: dict[str, Any] = {
 class Quirks:
     """Differences between a server and its format.
 
-    They apply to what the gateway writes: a converted request, and the fields that it sets in a request
-    that is passed through. The rest of such a request is passed on unchanged.
+    They apply to what the gateway renders: a converted request, and the fields that the gateway sets in a
+    passed-through request. The rest of a passed-through request stays unchanged.
     """
 
     max_tokens_field: str = "max_tokens"
@@ -40,28 +40,29 @@ class Quirks:
     unsupported: frozenset[str] = frozenset()
     """Settings that the server rejects or ignores, by their names in `Request`.
 
-    Five more names are not settings of the client: `wants_usage` (`stream_options`), `thinking` (fields that
-    carry earlier thinking, and asking for it), `cache` (marks for the prompt cache), `custom_tools` (tools
-    that take free text) and `tool_choice`, which is then expressed by the list of tools.
+    Besides settings of the client, five names are allowed: `wants_usage` (`stream_options`), `thinking`
+    (fields that carry earlier thinking, and the request for thinking), `cache` (prompt cache breakpoints),
+    `custom_tools` (tools that take free text) and `tool_choice`, which is then expressed by the list of
+    tools.
     """
     unsupported_by_model: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Further unsupported settings, by the prefix of the model's name."""
+    """Further unsupported settings of the models whose names begin with a prefix."""
     extra_settings: frozenset[str] = frozenset()
-    """Settings that the server takes although its format does not have them, such as `top_k`."""
+    """Settings that the server accepts although its format does not have them, such as `top_k`."""
     renamed_settings: Mapping[str, str] = field(default_factory=dict)
-    """Settings that have another name at this server."""
+    """Settings that have a different name at this server."""
     supports_json_schema: bool = True
-    """Whether the server enforces a JSON Schema; if not, an instruction tells the model the schema."""
+    """Whether the server enforces a JSON Schema. If not, an instruction tells the model the schema."""
     tool_call_id_length: int = 0
     """Exact number of letters and digits of a tool call's id; 0 if the format's own rule applies."""
     server_tools: frozenset[str] = frozenset()
-    """Kinds of tools that the server itself runs for requests of other formats: web_search and so on.
+    """Kinds of server tools that the server runs for requests of other formats, such as web_search.
 
     Their prices must be known (`billing/pricing/tool_fees.py`).
     """
 
     def running(self, settings: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
-        """Return the settings of the server tools that this server runs."""
+        """Return the given server tools that this server runs, with their settings."""
         return {kind: names for kind, names in settings.items() if kind in self.server_tools}
 
     def unsupported_for(self, model: str) -> frozenset[str]:
@@ -72,14 +73,14 @@ class Quirks:
 
 
 def adapt_to_quirks(request: Request, quirks: Quirks) -> Request:
-    """Return the request without earlier thinking and tool choices that this server does not support."""
+    """Return the request without earlier thinking and tool choices if this server does not support them."""
     unsupported = quirks.unsupported_for(request.model)
     request = without_thinking(request) if "thinking" in unsupported else request
     return tool_choice_as_tool_list(request) if "tool_choice" in unsupported else request
 
 
 def drop_unsupported(request: Request, unsupported: Collection[str]) -> tuple[Request, list[str]]:
-    """Reset the settings named in `unsupported` to their defaults, and return the names of those reset."""
+    """Reset the settings in `unsupported` to their defaults. Return the names of the changed settings."""
     defaults = {
         name: default
         for name, default in DEFAULTS.items()
@@ -89,7 +90,7 @@ def drop_unsupported(request: Request, unsupported: Collection[str]) -> tuple[Re
 
 
 def tool_choice_as_tool_list(request: Request) -> Request:
-    """Express the tool choice by offering only the chosen tools, as far as a list can express it."""
+    """Express the tool choice by offering only the chosen tools, as far as this is possible."""
     choice = request.tool_choice
     if choice is None:
         return request
@@ -105,7 +106,7 @@ def tool_choice_as_tool_list(request: Request) -> Request:
 
 
 def without_thinking(request: Request) -> Request:
-    """Return the request without the thinking in its history and without signatures."""
+    """Return the request without the thinking in its history, and without signatures."""
     return replace(request, messages=tuple(without_thinking_parts(message) for message in request.messages))
 
 
@@ -121,7 +122,7 @@ def without_signature(part: Part) -> Part:
 
 
 def has_cache_control(request: Request) -> bool:
-    """Return whether any text, medium, tool or tool result carries a mark for the prompt cache."""
+    """Return whether any text, medium, tool or tool result has a prompt cache breakpoint."""
     parts = [part for message in request.messages for part in message.parts]
     inner = [item for part in parts if isinstance(part, ToolResult) for item in part.content]
     marked = (*request.system, *parts, *inner, *request.tools)

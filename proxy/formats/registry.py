@@ -1,4 +1,4 @@
-"""The formats that the gateway speaks. mypy checks here that each package fulfils `Codec`."""
+"""The formats of the gateway. mypy checks here that each package implements `Codec`."""
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
 from proxy.formats.codec import Codec, EmbeddingCodec

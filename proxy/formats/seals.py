@@ -1,9 +1,10 @@
-"""Seals: one vendor's thinking, in the fields that a client of another format sends back.
+"""Seals: one vendor's thinking, stored in fields that a client of another format sends back.
 
-A client returns the signature of a thought, or its encrypted form, without reading it. If another vendor than
-the client's own made the thought, the gateway gives the client a seal there: the complete thought, with its
-origin. When the client returns it, the gateway restores the thought for its origin, and takes it out of
-requests to other vendors, which reject signatures that they have not issued.
+A client returns the signature or the encrypted form of thinking without reading it. If a vendor other than
+the client's own produced the thinking, the gateway puts a seal into this field. The seal contains the
+complete thinking and its origin. When the client returns the seal, the gateway restores the thinking for its
+origin. It removes the thinking from requests to other vendors, because they reject signatures that they have
+not issued.
 """
 
 import base64
@@ -21,14 +22,16 @@ from proxy.formats.neutral import Origin, Part, Thinking, ToolCall
 PREFIX = "GatewaySeal1"
 """The start of every seal. No vendor's signature begins with it.
 
-The whole seal is base64, because Google's SDKs decode the field and encode it again. A prefix whose length is
-a multiple of four keeps its letters, whatever follows and whichever alphabet the SDK uses.
+The whole seal is base64, because Google's SDKs decode the field and encode it again. The length of this
+prefix is a multiple of four, so its letters stay the same in every base64 alphabet.
 """
 ORIGINS: dict[str, Origin] = {origin: origin for origin in get_args(Origin)}
 TAG = re.compile("(?:(?:{0})#)*({0})#(redacted#)?(.*)".format("|".join(ORIGINS)), re.DOTALL)
-"""The seal of earlier versions, which conversations may still hold. Gemini's clients have it in base64.
+"""The seal of earlier versions, which conversations may still contain.
 
-The last origin of several is the true one.
+Gemini's clients have it in base64.
+
+If there are several origins, the last one is the true origin.
 """
 BASE64_TAGS = tuple(
     base64.b64encode(f"{origin}#".encode()).decode()[: (len(origin) + 1) * 4 // 3] for origin in ORIGINS
@@ -37,16 +40,17 @@ decode_thinking = msgspec.json.Decoder(tuple[Thinking, ...]).decode
 
 
 def seal(*thinking: Thinking) -> str:
-    """Return thinking as one text for a field of another vendor's format."""
+    """Render thinking as one text for a field of another vendor's format."""
     given = [{name: value for name, value in asdict(part).items() if value} for part in thinking]
     return PREFIX + base64.b64encode(encode(given)).decode()
 
 
 def unseal(text: str, *, redacted: bool = False) -> tuple[Thinking, ...] | None:
-    """Return the thinking in a seal, or None if the text is not a seal but a vendor's own.
+    """Return the thinking in a seal, or None if the text is not a seal but a vendor's own signature.
 
-    A seal that was sealed again is opened as often as it was sealed. A seal that a client has cut holds no
-    thinking. `redacted` is whether the field holds redacted thinking: seals of earlier versions do not say.
+    A seal that was sealed again is opened repeatedly. A seal that a client has truncated contains no
+    thinking. `redacted` is true if the field contains redacted thinking, because seals of earlier versions do
+    not state this.
     """
     found = open_seal(text, redacted=redacted)
     return None if found is None else tuple(inner for part in found for inner in unseal_part(part))
@@ -58,7 +62,7 @@ def unseal_part(part: Thinking) -> tuple[Thinking, ...]:
 
 
 def open_seal(text: str, *, redacted: bool) -> tuple[Thinking, ...] | None:
-    """Return the thinking in the outermost seal; its signatures may be seals again."""
+    """Return the thinking in the outermost seal. Its signatures may be seals too."""
     if text.startswith(PREFIX):
         try:
             return decode_thinking(decode_base64(text.removeprefix(PREFIX)))
@@ -85,14 +89,18 @@ def tagged_thinking(origin: Origin, value: str, *, redacted: bool) -> Thinking:
 
 
 def render_signature(part: Thinking, own: Origin) -> str:
-    """Return the signature of thinking for a client of the format `own`: a seal, unless it is its own."""
+    """Return the signature of thinking for a client of the format `own`.
+
+    It is a seal, unless the thinking comes from a provider of this format.
+    """
     return part.signature or "" if part.origin == own else seal(part)
 
 
 def parse_thinking(text: str, signature: str | None, own: Origin) -> tuple[Thinking, ...]:
     """Return thinking that a client or a provider of the format `own` sends.
 
-    The vendors of signed thinking sign all of it, so that thinking without a signature has no known origin.
+    Vendors that sign thinking sign all of it. The origin of thinking without a signature is therefore
+    unknown.
     """
     if not signature:
         return (Thinking(text=text),) if text else ()
@@ -105,14 +113,14 @@ def parse_thinking(text: str, signature: str | None, own: Origin) -> tuple[Think
 
 
 def own_thinking(sealed: Iterable[Thinking], own: Origin) -> Thinking | None:
-    """Return the signed or redacted thinking of this origin among what a seal holds, or None."""
+    """Return the signed or redacted thinking of this origin in a seal, or None."""
     return next((part for part in sealed if part.origin == own and (part.signature or part.redacted)), None)
 
 
 def attach_call_signatures(parts: Iterable[Part]) -> list[Part]:
     """Move signatures of calls from the empty thinking before a call to the call itself.
 
-    Gemini signs calls. A format without a field for that carries the signature in empty thinking before the
+    Gemini signs calls. A format without a field for such a signature carries it in empty thinking before the
     call.
     """
     attached: list[Part] = []

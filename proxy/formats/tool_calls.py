@@ -1,4 +1,4 @@
-"""Tool calls: unique ids, results linked to their calls, and custom tools as functions."""
+"""Tool calls: unique ids, the link between results and calls, and custom tools as functions."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,9 +16,9 @@ from proxy.formats.neutral import Part, Tool, ToolCall
 
 
 def unique_call_id(reported_id: str, used_ids: set[str]) -> str:
-    """Return the provider's id of a call, or a new id if the provider sent none or sent it before.
+    """Return the provider's id of a call, or a new id if the provider sent none or repeated it.
 
-    A client must be able to tell the calls of one response apart.
+    A client must be able to distinguish the calls of one response.
     """
     call_id = reported_id if reported_id and reported_id not in used_ids else f"call_{uuid4().hex[:24]}"
     used_ids.add(call_id)
@@ -26,14 +26,14 @@ def unique_call_id(reported_id: str, used_ids: set[str]) -> str:
 
 
 def with_unique_id(part: Part, used_ids: set[str]) -> Part:
-    """Return a tool call with a unique id, and any other part as it is."""
+    """Return a tool call with a unique id, and any other part unchanged."""
     return replace(part, id=unique_call_id(part.id, used_ids)) if isinstance(part, ToolCall) else part
 
 
 def call_id_digest(call_id: str) -> str:
-    """Return the hexadecimal digest from which a format makes an id that it accepts.
+    """Return the hexadecimal digest from which a format makes an id that the format accepts.
 
-    The same id gives the same digest, so that a call and its result keep the same id.
+    Equal ids have equal digests, so a call and its result keep the same id.
     """
     return hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -43,14 +43,14 @@ def call_id_digest(call_id: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class LinkedCall:
-    """A call in a history that has no result yet; `given_id` is the id that the client sent."""
+    """A call in a history that has no result yet. `given_id` is the id that the client sent."""
 
     given_id: str
     call: ToolCall
 
 
 Match = Callable[[LinkedCall, str, str | None], bool]
-"""Whether a call is the one that a result with this id and this tool name answers."""
+"""Returns whether a result with this id and this tool name belongs to the call."""
 
 
 def has_id(linked: LinkedCall, call_id: str, _name: str | None) -> bool:
@@ -58,7 +58,7 @@ def has_id(linked: LinkedCall, call_id: str, _name: str | None) -> bool:
 
 
 def has_same_id(linked: LinkedCall, call_id: str, _name: str | None) -> bool:
-    """Match an empty id with a call whose id is empty too."""
+    """Match calls with the same id. An empty id matches an empty id."""
     return linked.given_id == call_id
 
 
@@ -77,17 +77,17 @@ def is_next_without_id(_linked: LinkedCall, call_id: str, _name: str | None) -> 
 
 
 def has_name_without_id(linked: LinkedCall, call_id: str, name: str | None) -> bool:
-    """Match by the name of the tool, if the result has no id; a result without a name matches any call."""
+    """Match by the tool's name if the result has no id. A result without a name matches any call."""
     return not call_id and name in (None, linked.call.name)
 
 
 class ToolCallLinker:
-    """Give each call of a history a unique id, and find the call that each result answers.
+    """Gives each call of a history a unique id, and finds the call that each result belongs to.
 
-    Clients leave ids out and repeat them. `make_id` makes an id from the client's id and a number; the same
+    Clients omit ids and repeat them. `make_id` makes an id from the client's id and a number. The same
     history always gets the same ids, because providers cache prompts by their exact text. The number starts
-    at `first_number`, or at the number of ids in use if that is None. A result answers the first call that
-    the first of `matches` accepts.
+    at `first_number`; if that is None, it starts at the number of ids in use. The functions in `matches` are
+    tried in order. A result belongs to the first call that the first successful function accepts.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ToolCallLinker:
         self.unanswered: list[LinkedCall] = []
 
     def start_turn(self) -> None:
-        """Forget the calls of the previous turn, if results answer the last turn only."""
+        """Forget the calls of the previous turn. Used if results can belong only to the last turn."""
         self.unanswered.clear()
 
     def unique_id(self, given_id: str) -> str:
@@ -114,13 +114,13 @@ class ToolCallLinker:
         return call_id
 
     def add_call(self, call: ToolCall) -> ToolCall:
-        """Return the call with a unique id, and remember that it has no result yet."""
+        """Return the call with a unique id, and store that it has no result yet."""
         linked = LinkedCall(call.id, replace(call, id=self.unique_id(call.id)))
         self.unanswered.append(linked)
         return linked.call
 
     def match_result(self, call_id: str, name: str | None = None) -> ToolCall | None:
-        """Return the call that a result answers, and mark it as answered; None if there is none."""
+        """Return the call that a result belongs to, or None. The call then has a result."""
         for match in self.matches:
             for linked in self.unanswered:
                 if match(linked, call_id, name):
@@ -131,8 +131,8 @@ class ToolCallLinker:
 
 # Custom tools -------------------------------------------------------------------------------------
 #
-# A custom tool takes free text. To a provider that knows functions only, it is a function with the one
-# parameter `input`.
+# A custom tool takes free text. A provider that supports only functions gets it as a function whose only
+# parameter is `input`.
 
 FREE_TEXT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -142,12 +142,12 @@ FREE_TEXT_SCHEMA: dict[str, Any] = {
 
 
 def as_function_tool(tool: Tool) -> Tool:
-    """Return a custom tool as a function with the parameter `input`, and any other tool as it is."""
+    """Return a custom tool as a function with the parameter `input`, and any other tool unchanged."""
     return replace(tool, custom=False, schema=FREE_TEXT_SCHEMA, strict=None) if tool.custom else tool
 
 
 def as_function_call(call: ToolCall) -> ToolCall:
-    """Return a call of a custom tool as a call of the function that stands for it."""
+    """Return a call of a custom tool as a call of the function that replaces the tool."""
     return (
         replace(call, custom=False, arguments=encode({"input": call.arguments}).decode())
         if call.custom
@@ -156,9 +156,9 @@ def as_function_call(call: ToolCall) -> ToolCall:
 
 
 def unwrap_free_text(arguments: str, *, any_key: bool = False) -> str:
-    """Return the free text in a function's arguments, or the arguments if they hold no such text.
+    """Return the free text in a function's arguments. If they contain no such text, return the arguments.
 
-    With `any_key`, an object with a single text counts under whatever name the model gave it.
+    If `any_key` is true, return the text of the only field of an object, whatever the name of the field.
     """
     try:
         fields = msgspec.json.decode(arguments)

@@ -1,7 +1,7 @@
-"""Billed items besides tokens: the service tier, and calls of the provider's own tools.
+"""Billed items besides tokens: the service tier, and calls of server tools.
 
-Kinds of tools have one name each in all formats: `web_search`, `file_search`, `code_interpreter` and so on.
-Their prices are in `billing/pricing/`.
+Each kind of tool has the same name in all formats: `web_search`, `file_search`, `code_interpreter` and so on.
+The prices are in `billing/pricing/`.
 """
 
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from proxy.formats.metering.token_counts import as_count
 from proxy.formats.neutral import MAX_TOKENS
 
 DEFAULT_MAX_CALLS = 10
-"""Assumed limit of a tool's calls if a request sets none: vendors have no limit."""
+"""Assumed limit of a tool's calls if a request sets none, because vendors have no limit."""
 MAX_CALLS = 1_000
 ESTIMATED_PREFIX = "estimated_"
-"""Marks a kind of tokens whose count the provider did not report, so that the gateway estimates it."""
+"""Prefix of kinds of tokens that the gateway estimated because the provider did not report them."""
 MAX_TIER_LENGTH = 20
 AUTO_TIER = "auto"
 UNREADABLE_TIER = "?"
@@ -24,9 +24,9 @@ MODALITIES = ("input_audio", "input_image", "input_video")
 
 
 def normalize_tier(reported: Any) -> str:
-    """Return a reported service tier as a vendor writes it, in lower case; empty if none is stated.
+    """Return a reported service tier in lower case; empty if none is reported.
 
-    `auto` is a request for any tier: a response that repeats it states none.
+    `auto` in a request allows any tier, so a response that repeats it reports no tier.
     """
     if not isinstance(reported, str):
         return ""
@@ -37,18 +37,18 @@ def normalize_tier(reported: Any) -> str:
 def requested_tier(value: Any) -> str:
     """Return the service tier that a request asks for; empty if the provider chooses.
 
-    A value that is not a text is a tier that no price knows.
+    A value that is not a text becomes a tier for which no price has rates.
     """
     return normalize_tier(value) if isinstance(value, str) or not value else UNREADABLE_TIER
 
 
 def named_tiers(**tiers: str) -> tuple[tuple[str, str], ...]:
-    """Return the fields that ask for a tier, each with the tier."""
+    """Return the fields that ask for a tier, each with the requested tier."""
     return tuple((field, tier) for field, tier in tiers.items() if tier)
 
 
 def tool_call_limit(requested: Any) -> int:
-    """Return the limit of calls that a request sets, or the assumed one."""
+    """Return the limit of calls in a request, or the assumed limit."""
     count = as_count(requested)
     return DEFAULT_MAX_CALLS if count is None or count < 0 else min(count, MAX_CALLS)
 
@@ -61,18 +61,18 @@ def count_kinds(kinds: Iterable[str]) -> dict[str, int]:
 
 
 def reported_calls(**counts: Any) -> dict[str, int]:
-    """Return the reported counts without those that are missing, zero or negative, and at most MAX_CALLS."""
+    """Return the reported counts, at most MAX_CALLS each, without missing, zero and negative counts."""
     found = {kind: as_count(count) for kind, count in counts.items()}
     return {kind: min(count, MAX_CALLS) for kind, count in found.items() if count and count > 0}
 
 
 def reported_modalities(prefix: str, **counts: Any) -> dict[str, int]:
-    """Return tokens that are not text, by kind, such as `input_audio`."""
+    """Return the counts of tokens that are not text, by kind, such as `input_audio`."""
     return reported_tokens(f"{prefix}_", **counts)
 
 
 def reported_tokens(prefix: str, **counts: Any) -> dict[str, int]:
-    """Return counts of tokens, by kind with this prefix."""
+    """Return the counts of tokens by kind. The names of the kinds get this prefix."""
     found = {f"{prefix}{kind}": as_count(count) for kind, count in counts.items()}
     return {kind: min(count, MAX_TOKENS) for kind, count in found.items() if count and count > 0}
 
@@ -83,8 +83,8 @@ def has_estimated_kind(kinds: Iterable[str]) -> bool:
 
 
 def possible_modalities(body: bytes, markers: Iterable[bytes], max_input_tokens: int) -> dict[str, int]:
-    """Return the limits for a request that may hold audio, images or video.
+    """Return the limits for a request that may contain audio, images or video.
 
-    All its input tokens may be of each of these kinds, which cost more than text.
+    All its input tokens may be of any of these kinds, which cost more than text.
     """
     return dict.fromkeys(MODALITIES, max_input_tokens) if contains_any(body, markers) else {}

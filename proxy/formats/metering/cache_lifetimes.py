@@ -1,4 +1,4 @@
-"""Lifetimes of prompts in a vendor's cache, as requests ask for them: a longer one costs more.
+"""Lifetimes of cached prompts that a request asks for. A longer lifetime costs more.
 
 Sources: platform.claude.com/docs/en/build-with-claude/prompt-caching, "1-hour cache duration": `5m` or `1h`.
 developers.openai.com/api/docs/guides/prompt-caching and the types of the SDK (`PromptCacheOptions`,
@@ -14,7 +14,7 @@ from proxy.formats.json_body import ESCAPED_ASCII_LETTER, as_dict
 
 OPTIONS, RETENTION = "prompt_cache_options", "prompt_cache_retention"
 MARKS = ("prompt_cache_breakpoint", "cache_control")
-"""Fields of a part of the prompt, up to which it is cached: OpenAI's and Anthropic's."""
+"""Fields of OpenAI and Anthropic that mark a prompt cache breakpoint."""
 SHORT_LIFETIMES = (None, "5m", "30m", "1h", "in_memory", "in-memory")
 LONG_LIFETIMES = ("12h", "24h")
 KNOWN_LIFETIMES = (*SHORT_LIFETIMES, *LONG_LIFETIMES)
@@ -23,12 +23,12 @@ TTL = re.compile(rb'"ttl"\s*:\s*("[^"]*"|[^\s,}]*)')
 
 
 def writes_12h_cache(body: bytes, fields: Mapping[str, Any]) -> bool:
-    """Return whether a request may write to a cache that is kept for 12 hours."""
+    """Return whether a request may write to a cache with a lifetime of 12 hours."""
     return any(lifetime in LONG_LIFETIMES for _, lifetime in requested_lifetimes(body, fields))
 
 
 def unpriced_lifetimes(body: bytes, fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the fields that ask for a lifetime whose price is not known."""
+    """Return the fields that ask for a lifetime without a known price."""
     lifetimes = requested_lifetimes(body, fields)
     return tuple(name for name, lifetime in lifetimes if lifetime not in KNOWN_LIFETIMES)
 
@@ -36,8 +36,8 @@ def unpriced_lifetimes(body: bytes, fields: Mapping[str, Any]) -> tuple[str, ...
 def requested_lifetimes(body: bytes, fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the lifetimes that a request asks for, each with its field.
 
-    Marks with a usual lifetime are left out. Nearly all requests have no others, and the content, which may
-    be large, is not searched then.
+    If all breakpoints have a usual lifetime, as in most requests, they are left out. The content, which may
+    be large, is then not searched.
     """
     by_folded_name = {name.casefold(): (name, value) for name, value in fields.items()}
     lifetimes = []
@@ -52,7 +52,7 @@ def requested_lifetimes(body: bytes, fields: Mapping[str, Any]) -> list[tuple[st
 
 
 def marked_lifetimes(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the lifetimes of all marks in a request, however deep."""
+    """Yield the lifetimes of all breakpoints in a request, at every depth."""
     match value:
         case Mapping():
             yield from ((name, as_dict(value[name]).get("ttl")) for name in MARKS if name in value)

@@ -1,4 +1,4 @@
-"""Meters of streams: counting output, reading server-sent events, detecting an early end."""
+"""Meters of streams: count the output, read server-sent events, and detect incomplete streams."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 
 
 class OutputMeter:
-    """Measures a stream by the reader of its format's usage.
+    """Measures a stream with the usage reader of its format.
 
-    `saw_final_event` is whether the last event has passed, in a format that has one.
+    `saw_final_event` is true after the final event, in a format that has one.
     """
 
     saw_final_event = False
@@ -21,7 +21,7 @@ class OutputMeter:
     provider_failed = False
     id_reader: IdReader | None = None
     has_unread = False
-    """Whether an event passed that was too long to read; it may have been the last one."""
+    """Whether an event was too long to be read. It may have been the final event."""
 
     def __init__(self, reader: UsageReader) -> None:
         self.reader = reader
@@ -54,14 +54,17 @@ class OutputMeter:
     def check_end(self) -> None:
         """Set `error` if the provider closed the stream before the response was complete.
 
-        HTTP cannot show this: the provider may end the body properly in the middle of a response.
+        HTTP does not show this, because the provider may end the body properly in the middle of a response.
         """
         if not (self.is_complete or self.provider_failed or self.has_unread):
             self.error = STREAM_INTERRUPTED
 
 
 class EventMeter(OutputMeter, ABC):
-    """Meters a format whose streams end with a final event: a stream without it is the provider's failure."""
+    """Meter of a format whose streams end with a final event.
+
+    A stream without the final event is a failure of the provider.
+    """
 
     def __init__(self, reader: UsageReader) -> None:
         super().__init__(reader)
@@ -72,7 +75,7 @@ class EventMeter(OutputMeter, ABC):
         """Count one event."""
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes from the provider and return those for the client."""
+        """Convert bytes from the provider into bytes for the client."""
         try:
             for event in self.splitter.feed(data):
                 self.read_with_ids(event)
@@ -86,14 +89,20 @@ class EventMeter(OutputMeter, ABC):
             self.id_reader.read_event(event)
 
     def finish(self) -> bytes:
-        """Return the blank line that a server left out after its last event, which clients drop otherwise."""
+        """Return the blank line that a server did not send after its last event.
+
+        Clients ignore an event without its blank line.
+        """
         rest = self.splitter.finish()
         self.read_with_ids(rest)
         self.check_end()
         return EVENT_END if rest else b""
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        """Return an error event for the client; the stream may have stopped inside an event."""
+        """Return an error event for the client.
+
+        If the stream has stopped inside an event, that event is ended first.
+        """
         return event_terminator(self.splitter) + self.render_own_error_event(error, request_id)
 
     @abstractmethod
@@ -102,5 +111,5 @@ class EventMeter(OutputMeter, ABC):
 
 
 def event_terminator(splitter: EventSplitter) -> bytes:
-    """Return what ends an event of which only a part was passed on."""
+    """Return the bytes that end an event of which only a part was relayed."""
     return EVENT_END if splitter.buffer else b""

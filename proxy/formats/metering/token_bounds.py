@@ -1,6 +1,6 @@
-"""Upper bounds of input tokens, without any vendor's tokenizer.
+"""Upper bounds of input tokens, without the tokenizer of any vendor.
 
-Tokenizers work on UTF-8 bytes: a token is at least one byte, so a text has no more tokens than bytes.
+Tokenizers work on UTF-8 bytes. A token is at least one byte, so a text has at most as many tokens as bytes.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -10,36 +10,39 @@ from proxy.formats.field_case import check_letters
 from proxy.formats.json_body import encode
 
 TOKENS_PER_MESSAGE = 4
-"""Markers around a message: 3, and 1 for a name.
+"""Tokens that mark a message: 3, and 1 for a name.
 
 Source: OpenAI's cookbook, "How to count tokens with tiktoken".
 """
 TOKENS_PER_REPLY = 3
 IMAGE_TOKENS = 12_000
-"""Most tokens of an image at OpenAI: 10,000 patches of 32 x 32, times a model's factor of up to 1.2.
+"""Maximum tokens of an image at OpenAI: 10,000 patches of 32 x 32, times a model's factor up to 1.2.
 
 Source: platform.openai.com/docs/guides/images-vision, "Calculating costs".
 """
 TILED_MINI_IMAGE_TOKENS = 2833 + 8 * 5667
-"""Most tokens of an image at gpt-4o-mini: 8 tiles of 512 x 512 after scaling, at 5,667 each (same page)."""
+"""Maximum tokens of an image at gpt-4o-mini: 8 tiles of 512 x 512 with 5,667 each (same page)."""
 REFERENCED_CONTENT_TOKENS = 1_050_000
-"""Assumed size of content that a request only refers to: a file, a linked document, a stored conversation.
+"""Assumed number of tokens of referenced content: a file, a linked document, a stored conversation.
 
-It is the longest context window that is sold.
+It is the longest context window of any model that is sold.
 """
 MAX_SETTING_BYTES = 64
-"""Most bytes of a setting that the model does not read.
+"""Maximum number of bytes of a setting that the model does not read.
 
-A longer setting may be a prompt by another name, such as vLLM's `chat_template`.
+A longer setting may contain a prompt under another name, such as vLLM's `chat_template`.
 """
 REFERENCES = frozenset({"file_id", "file_url"})
-"""Fields of parts that refer to content elsewhere."""
+"""Fields of parts that refer to content that is stored elsewhere."""
 FREE = ("arguments", "input")
-"""Fields of calls that may hold objects with names of the client's own."""
+"""Fields of calls that may contain objects whose field names the client chooses."""
 URL_PREFIXES = ("data:image/", "http://", "https://")
 
 SpecialPart = Callable[[dict[str, Any]], tuple[int, Collection[str]] | None]
-"""A format's own count of an object: the tokens, and the fields that they cover; None for other objects."""
+"""A format's rule for special objects.
+
+It returns the token bound of the object and the fields that the bound covers, or None for other objects.
+"""
 
 
 def max_image_tokens(model: str) -> int:
@@ -47,7 +50,7 @@ def max_image_tokens(model: str) -> int:
 
 
 def text_tokens(value: Any, _image_tokens: int = 0) -> int:
-    """Return the bound for a text, or a list of texts and token ids; an id is one token."""
+    """Return the bound for a text, or for a list of texts and token ids. An id is one token."""
     match value:
         case str():
             return byte_length(value)
@@ -62,20 +65,23 @@ def byte_length(text: str) -> int:
 
 
 def field_names(names: str) -> frozenset[str]:
-    """Return a format's names of fields in messages and their parts."""
+    """Return the names of a format's fields in messages and in their parts."""
     return frozenset(names.split())
 
 
 def json_tokens(value: Any) -> int:
-    """Return the bound for JSON of any form: models read keys, numbers and punctuation too."""
+    """Return the bound for any JSON.
+
+    It includes keys, numbers and punctuation, because models read them too.
+    """
     return len(encode(value))
 
 
 def content_tokens(value: Any, known_fields: frozenset[str], count_special: SpecialPart) -> int:
-    """Return the bound for a message or a part of one.
+    """Return the bound for a message or for a part of a message.
 
-    Known fields count by their values. Any other field, in which text could hide, counts by all its bytes.
-    Raises InvalidRequest for the name of a known field in another case.
+    Known fields count by their values. Any other field may contain text, so all its bytes count. Raises
+    InvalidRequest for a name that differs only in case from a known field.
     """
     match value:
         case str():
@@ -99,7 +105,7 @@ def content_tokens(value: Any, known_fields: frozenset[str], count_special: Spec
 
 
 def image_tokens_for(url: Any, image_tokens: int) -> int:
-    """Return the bound for a linked or embedded image; anything else counts by its bytes as well."""
+    """Return the bound for an image by URL or data URL. The bytes of any other value are added."""
     return (
         image_tokens
         if isinstance(url, str) and url.startswith(URL_PREFIXES)
@@ -108,12 +114,15 @@ def image_tokens_for(url: Any, image_tokens: int) -> int:
 
 
 def other_fields_tokens(value: dict[str, Any], counted: Collection[str]) -> int:
-    """Return the bound for the fields of an object that are not `counted` already."""
+    """Return the bound for the fields of an object that are not in `counted`."""
     return sum(byte_length(name) + json_tokens(item) for name, item in value.items() if name not in counted)
 
 
 def unknown_fields_tokens(unknown_fields: Mapping[str, Any]) -> int:
-    """Return the bound for fields that no format counts: the model may read any object or list."""
+    """Return the bound for fields that no format counts.
+
+    The model may read any object, list or long setting.
+    """
     sizes = {name: json_tokens(value) for name, value in unknown_fields.items()}
     return sum(
         byte_length(name) + size

@@ -1,4 +1,4 @@
-"""Token counts: those that servers report, and the gateway's own of output."""
+"""Token counts: parse the counts that servers report, and estimate the output."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ MAX_COUNT_DIGITS = 12
 def estimate_tokens(byte_count: int) -> int:
     """Return the estimated tokens of text with this many bytes.
 
-    Providers send one token a chunk. Longer text has about four bytes a token.
+    Most providers send one token in each chunk. Longer text has about four bytes in each token.
     """
     if byte_count <= SINGLE_TOKEN_MAX_BYTES:
         return 1 if byte_count else 0
@@ -24,7 +24,7 @@ def estimate_text_tokens(text: str) -> int:
 
 
 def as_count(value: Any) -> int | None:
-    """Return a count that a server sent as an integer, float or string; None for anything else."""
+    """Return a count that a server sent as an integer, float or string; None for any other value."""
     match value:
         case bool():
             return None
@@ -39,16 +39,16 @@ def as_count(value: Any) -> int | None:
 
 
 def as_counts(wire: Any, *names: str) -> list[int] | None:
-    """Return the counts of these names, zero for missing ones; None if one is not a count."""
+    """Return the counts of these names, with zero for missing ones; None if any value is not a count."""
     given = [getattr(wire, name) for name in names]
     counts = [0 if value is None else as_count(value) for value in given]
     return None if None in counts else [count for count in counts if count is not None]
 
 
 def input_and_output(given: Any, made: Any, total: Any) -> tuple[int, int] | None:
-    """Return the counts of input and output.
+    """Return the counts of input and output tokens.
 
-    The result is None if one is mistyped, or neither reported nor implied by the total.
+    The result is None if one of them has a wrong type, or is neither reported nor implied by the total.
     """
     input, output, all_tokens = as_count(given), as_count(made), as_count(total)
     if made is None and input is not None and all_tokens is not None:
@@ -57,14 +57,14 @@ def input_and_output(given: Any, made: Any, total: Any) -> tuple[int, int] | Non
 
 
 def detail_count(details: Any, name: str) -> int:
-    """Return a count among the details of another count; 0 if it is not a count."""
+    """Return a count from the details of another count; 0 if it is not a count."""
     return (as_count(details.get(name)) or 0) if isinstance(details, dict) else 0
 
 
 def cache_writes(details: Any) -> tuple[int, int]:
-    """Return the tokens that OpenAI wrote to its cache, and those of them that it keeps for 12 hours.
+    """Return the tokens written to OpenAI's cache, and the part that OpenAI keeps for 12 hours.
 
-    They are in the details of the input; other writes are kept for 30 minutes (types of the SDK,
+    They are in the details of the input. All other writes are kept for 30 minutes (types of the SDK,
     `InputTokensDetailsCacheWriteTokensDetails`).
     """
     by_lifetime = details.get("cache_write_tokens_details") if isinstance(details, dict) else None
@@ -73,7 +73,7 @@ def cache_writes(details: Any) -> tuple[int, int]:
 
 
 def render_cache_writes(usage: Usage) -> dict[str, Any]:
-    """Render tokens written to a cache in OpenAI's form, with their lifetimes if some are kept for long."""
+    """Render cache writes in OpenAI's form. The lifetimes are included if some writes have a long one."""
     rendered: dict[str, Any] = {"cache_write_tokens": usage.cache_write}
     if usage.cache_write_12h:
         shorter = usage.cache_write - usage.cache_write_12h
@@ -85,7 +85,7 @@ def render_cache_writes(usage: Usage) -> dict[str, Any]:
 
 
 def text_bytes(value: Any) -> int:
-    """Return the number of bytes in all texts of a value."""
+    """Return the number of bytes in all texts inside a value."""
     match value:
         case str():
             return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))

@@ -1,7 +1,7 @@
-"""Unknown fields of a request, which are passed on unchanged, and their effect on its price.
+"""Unknown fields of a request, which are passed on unchanged, and their effect on its cost.
 
-A field that is null, false, 0 or empty asks for nothing. Names are compared without case: servers in Go read
-`Models` as `models`, and use the last of two.
+A field that is null, false, 0 or empty has no effect. Names are compared without case: servers in Go read
+`Models` as `models`, and use the last of two such fields.
 """
 
 from collections.abc import Collection, Mapping
@@ -33,35 +33,35 @@ FORBIDDEN_FIELDS = {
     "fallbacks": MODEL_OVERRIDE_ERROR,
     "fallback_models": MODEL_OVERRIDE_ERROR,
 }
-"""Fields that are rejected, each with the message."""
+"""Fields that are rejected, each with the message for the client."""
 OTHER_MODEL_FIELDS = ("plugins", "compound_custom", "provideroptions", "provider_options")
-"""Fields by which a provider may ask further models.
+"""Fields that may make a provider call further models.
 
-OpenRouter's plugins (fusion, "priced as the sum of those underlying completions"; web searches, billed by
-the result), Groq's compound systems, and Vercel's gateway
+These are OpenRouter's plugins (fusion, "priced as the sum of those underlying completions"; web searches,
+billed by the result), Groq's compound systems, and Vercel's gateway
 (vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks).
 """
 MODEL_CALLING_TOOL_PREFIXES = ("advisor", "openrouter:")
-"""Prefixes of tool types that are, or may ask, another model.
+"""Prefixes of the types of tools that call another model, or may do so.
 
 Sources: platform.claude.com/docs, "Advisor tool"; openrouter.ai/docs/guides/features/server-tools.
 """
 UNBOUNDED_COST_FIELDS = ("provider", "speed", "prediction", "search_parameters", "compaction", "best_of")
 """Fields whose cost has no known bound.
 
-OpenRouter's choice among providers, each with its own price
-(openrouter.ai/docs/guides/routing/provider-selection), and its fast tier; predictions, whose wrong part is
+These are OpenRouter's choice among providers, each with its own price
+(openrouter.ai/docs/guides/routing/provider-selection), and its fast tier; predictions, whose rejected part is
 billed as output (openai.com, docs/guides/predicted-outputs); xAI's live search, billed by the source;
-compaction, which first makes a summary; completions that are billed and not shown.
+compaction, which first generates a summary; and completions that are billed but not shown.
 """
 COMPACTION_FIELD = "context_management"
-"""Field that drops parts of a history, at no cost, or compacts them by running the model again."""
+"""Field that drops parts of a history at no cost, or compacts the history with another run of the model."""
 
 
 def extract_unknown_fields(
     fields: Mapping[str, Any], bounded_fields: frozenset[str], read_fields: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
-    """Return the fields of a body without those whose cost the format bounds.
+    """Return the fields of a body that are not in `bounded_fields`, whose cost the format bounds.
 
     `read_fields` are further fields that the format knows. Raises InvalidRequest for forbidden fields.
     """
@@ -77,21 +77,21 @@ def extract_unknown_fields(
 
 
 def fields_allowing_other_models(unknown_fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the fields by which other models may answer too."""
+    """Return the fields that allow other models to generate a part of the response."""
     return tuple(
         name for name, value in unknown_fields.items() if value and name.casefold() in OTHER_MODEL_FIELDS
     )
 
 
 def first_value(unknown_fields: Mapping[str, Any], name: str) -> Any:
-    """Return the value of a field, in whatever case its name is written; None without the field."""
+    """Return the value of a field whose name may be written in any case; None without the field."""
     return next((value for given, value in unknown_fields.items() if given.casefold() == name), None)
 
 
 def model_calling_tools(tools: Any) -> tuple[str, ...]:
-    """Return the field `tools`, if one of the tools calls another model.
+    """Return the field `tools` if one of the tools calls another model.
 
-    OpenAI's image generation may leave SVG to one.
+    OpenAI's image generation may call another model for SVG.
     """
     return (
         ("tools",)
@@ -109,7 +109,10 @@ def svg_model(tool: dict[str, Any]) -> Any:
 
 
 def unbounded_cost_fields(unknown_fields: Mapping[str, Any], *format_fields: str) -> tuple[str, ...]:
-    """Return the fields whose cost has no bound; `format_fields` are such fields of one format only."""
+    """Return the fields whose cost has no bound.
+
+    `format_fields` are such fields that only one format has.
+    """
     return tuple(
         name
         for name, value in unknown_fields.items()

@@ -1,4 +1,4 @@
-"""The reader of a stream's usage, shared by pass-through and conversion."""
+"""The usage reader of a stream, which pass-through and conversion share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from proxy.formats.neutral import Usage, reported_or_none
 
 
 class UsageReader(ABC):
-    """Reads the usage that one stream reports, and counts its output.
+    """Reads the usage that one stream reports, and counts the output of the stream.
 
-    Each format has one subclass, in its `usage.py`: whatever a server sends is read alike, whether the stream
-    is passed through or converted. `output_tokens` is the gateway's own count of the output.
-    `min_output_tokens` is a lower bound of it: the count of text that comes in large pieces is known only
-    within a quarter. `service_tier` is the last tier that an event stated, also before any usage.
+    Each format has one subclass, in its `usage.py`. The usage is therefore the same whether the stream is
+    passed through or converted. `output_tokens` is the gateway's count of the output. `min_output_tokens` is
+    a lower bound of it: if text arrives in large chunks, the count is accurate only within a quarter.
+    `service_tier` is the last tier that an event stated, even before any usage.
     """
 
     output_tokens = 0
@@ -26,9 +26,9 @@ class UsageReader(ABC):
     @property
     @abstractmethod
     def reported(self) -> Usage | None:
-        """Return what the stream has reported so far, for the client; None if it has reported nothing.
+        """Return the usage that the stream has reported so far, for the client; None if there is none.
 
-        It is marked as estimated if more output has come since the report.
+        It is marked as estimated if more output has arrived since the report.
         """
 
     @property
@@ -41,14 +41,14 @@ class UsageReader(ABC):
 
     @property
     def server_tool_calls(self) -> Mapping[str, int]:
-        """Return the calls of the provider's own tools, by kind, that came before any usage."""
+        """Return the calls of server tools, by kind, that arrived before any usage."""
         return {}
 
     def read_tier(self, reported: Any) -> None:
-        """Note the service tier that an event states, if it states one."""
+        """Store the service tier of an event, if the event states one."""
         self.service_tier = normalize_tier(reported) or self.service_tier
 
     def add_tokens(self, tokens: int) -> None:
-        """Add to the gateway's own count of the output."""
+        """Add tokens to the gateway's count of the output."""
         self.output_tokens += tokens
         self.min_output_tokens += tokens if tokens == 1 else tokens - tokens // 4

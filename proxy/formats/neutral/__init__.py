@@ -1,9 +1,9 @@
-"""Neutral types: what all wire formats have in common, frozen and typed.
+"""Neutral types: the common content of all wire formats, frozen and typed.
 
-Each codec converts between its JSON and these types, never between two formats. What only one format can
-express is kept as `Opaque` with its origin, so that it is never lost silently: it is rendered for its
-origin. For others, it becomes text, is named as dropped, or is rejected. Nothing here knows Django or
-another app.
+Each codec converts between its JSON and these types, never directly between two formats. Content that only
+one format can express is kept as `Opaque` with its origin, so that it is never lost silently. It is rendered
+unchanged for its origin. For other formats, it becomes text, is reported as dropped, or is rejected. This
+package imports neither Django nor another app.
 """
 
 from proxy.formats.neutral.content import (

@@ -12,10 +12,10 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Citation(Frozen, frozen=True, kw_only=True):
-    """Source of a text: a web page, which all formats can name.
+    """The source of a text: a web page, which all formats can express.
 
-    `quote` is the cited text of the page. `start` and `end` are characters of the part's text; None means the
-    whole text.
+    `quote` is the cited text of the page. `start` and `end` are positions of characters in the part's text.
+    If both are None, the citation is for the whole text.
     """
 
     url: str
@@ -25,14 +25,14 @@ class Citation(Frozen, frozen=True, kw_only=True):
     end: int | None = None
 
     def span(self, length: int) -> tuple[int, int]:
-        """Return the cited characters of a text of this length, never beyond its end."""
+        """Return the start and the end of the cited characters in a text of this length."""
         if self.start is None or self.end is None:
             return 0, length
         return min(max(self.start, 0), length), min(max(self.end, 0), length)
 
 
 class Text(Frozen, tag="text", frozen=True, kw_only=True):
-    """A text. `cache` asks the provider to cache the prompt up to here: `5m` or `1h`."""
+    """A text. `cache` sets a prompt cache breakpoint after it, with a lifetime of `5m` or `1h`."""
 
     text: str = ""
     cache: str | None = None
@@ -50,7 +50,7 @@ class Image(Frozen, tag="image", frozen=True, kw_only=True):
 
 
 class File(Frozen, tag="file", frozen=True, kw_only=True):
-    """A document, audio or video: as data, by `url`, or by the `file_id` that its origin knows."""
+    """A document, audio or video: as data, by `url`, or by a `file_id` of its origin."""
 
     media_type: str | None = None
     data: str | None = None
@@ -64,9 +64,8 @@ class File(Frozen, tag="file", frozen=True, kw_only=True):
 class ToolCall(Frozen, tag="tool_call", frozen=True, kw_only=True):
     """A call of a client's tool.
 
-    `arguments` is JSON text as the model wrote it (`{}` if it wrote nothing); for a `custom` tool it is free
-    text. `signature` is attached by some providers, which want it back with the history; only `origin` can
-    verify it.
+    `arguments` is the JSON text that the model wrote, or `{}` if it wrote nothing. For a `custom` tool, it is
+    free text. `signature` comes from providers that require it in the history; only `origin` can verify it.
     """
 
     id: str
@@ -79,7 +78,7 @@ class ToolCall(Frozen, tag="tool_call", frozen=True, kw_only=True):
 
 
 class ToolResult(Frozen, tag="tool_result", frozen=True, kw_only=True):
-    """The result of a call; `name` is the tool's name, if the format or the history tells it."""
+    """The result of a call. `name` is the tool's name, if the format or the history contains it."""
 
     call_id: str
     content: tuple["Text | Image | File | Opaque", ...] = ()
@@ -90,9 +89,9 @@ class ToolResult(Frozen, tag="tool_result", frozen=True, kw_only=True):
 
 
 class Thinking(Frozen, tag="thinking", frozen=True, kw_only=True):
-    """Thinking of a model. `signature` authenticates `text` to its `origin`.
+    """Thinking of a model. `signature` authenticates `text` at its `origin`.
 
-    `redacted` is encrypted thinking that only the origin can read.
+    `redacted` is encrypted thinking that only the origin can decrypt.
     """
 
     text: str = ""
@@ -108,10 +107,11 @@ class Refusal(Frozen, tag="refusal", frozen=True, kw_only=True):
 
 
 class Opaque(Frozen, tag="opaque", frozen=True, kw_only=True):
-    """JSON that only its `origin` understands, such as a server tool's call and result.
+    """JSON that only its `origin` understands, such as the call and the result of a server tool.
 
-    `kind` is its type. Other formats get `text` in its place, or leave it out if there is none. They reject
-    `is_caller_data`: the answer would be wrong without it.
+    `kind` is its type. Other formats render `text` in its place. If there is no text, they drop the part and
+    report it. If `is_caller_data` is true, they reject the request, because the response would be wrong
+    without the part.
     """
 
     origin: Origin
@@ -125,7 +125,7 @@ Part = Text | Image | File | ToolCall | ToolResult | Thinking | Refusal | Opaque
 
 
 class Message(Frozen, frozen=True, kw_only=True):
-    """A message. Tool results stand in user messages; `system` is an instruction within a conversation."""
+    """A message. Tool results are in user messages. `system` is an instruction within a conversation."""
 
     role: Literal["user", "assistant", "system"]
     parts: tuple[Part, ...]

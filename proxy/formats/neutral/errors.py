@@ -2,7 +2,7 @@
 
 
 class InvalidRequest(Exception):
-    """The client's body is not valid. The message is for the client; `param` names the field."""
+    """The client's body is not valid. The message is for the client, and `param` names the field."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -10,8 +10,11 @@ class InvalidRequest(Exception):
 
 
 class UnsupportedFeature(InvalidRequest):
-    """The request is valid, but the target's format does not support its content or tools: a 400."""
+    """The request is valid, but the target's format does not support its content or tools.
+
+    The status is 400.
+    """
 
 
 class InvalidUpstreamResponse(Exception):
-    """The provider's response cannot be read. The message is for the client."""
+    """The provider's response cannot be parsed. The message is for the client."""

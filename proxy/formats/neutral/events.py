@@ -1,9 +1,9 @@
 """Events of a stream.
 
-A stream begins with Started. Each part has PartStarted, any number of PartDelta, and PartEnded; `index`
-counts up from 0 in each choice, and at most one part of a choice is open at a time. Finished comes once for
-each choice. UsageReported may come several times, and the last one counts. Failed may come at any point and
-ends the stream. A stream without Finished or Failed was cut.
+A stream begins with Started. Each part has PartStarted, any number of PartDelta, and PartEnded. `index`
+counts up from 0 in each choice, and at most one part of a choice is open at a time. Each choice has one
+Finished. UsageReported may occur several times; the last one is final. Failed may occur at any point, and
+ends the stream. A stream without Finished and Failed is incomplete.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ class Started(Frozen, tag="started", frozen=True, kw_only=True):
 
 
 class PartStarted(Frozen, tag="part_started", frozen=True, kw_only=True):
-    """The start of a part, which holds what is known from the start: a tool call's id and name.
+    """The start of a part. It contains what is known at the start, such as the id and name of a tool call.
 
-    Image, File and Opaque are complete.
+    Image, File and Opaque parts are complete.
     """
 
     choice: int
@@ -29,7 +29,7 @@ class PartStarted(Frozen, tag="part_started", frozen=True, kw_only=True):
 
 
 class PartDelta(Frozen, tag="part_delta", frozen=True, kw_only=True):
-    """More text of a Text, Thinking or Refusal, or more arguments of a tool call."""
+    """More text of a Text, Thinking or Refusal part, or more arguments of a tool call."""
 
     choice: int
     index: int
@@ -38,7 +38,7 @@ class PartDelta(Frozen, tag="part_delta", frozen=True, kw_only=True):
 
 
 class PartSigned(Frozen, tag="part_signed", frozen=True, kw_only=True):
-    """The signature of the open Thinking or ToolCall."""
+    """The signature of the open Thinking or ToolCall part."""
 
     choice: int
     index: int
@@ -46,7 +46,7 @@ class PartSigned(Frozen, tag="part_signed", frozen=True, kw_only=True):
 
 
 class PartCited(Frozen, tag="part_cited", frozen=True, kw_only=True):
-    """A citation of the open Text; all cited text has come."""
+    """A citation of the open Text part. All of the cited text precedes this event."""
 
     choice: int
     index: int

@@ -1,4 +1,4 @@
-"""Requests, and the facts of a request that the gateway admits."""
+"""Requests, and the facts about a request that admission needs."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ MAX_TOKENS = 2**31 - 1
 
 
 class ResponseFormat(Frozen, frozen=True, kw_only=True):
-    """A response in JSON; without `schema`, any JSON."""
+    """The response must be JSON. Without `schema`, any JSON is allowed."""
 
     schema: dict[str, Any] | None = None
     name: str = "answer"
@@ -19,12 +19,12 @@ class ResponseFormat(Frozen, frozen=True, kw_only=True):
 
 
 class Reasoning(Frozen, frozen=True, kw_only=True):
-    """Setting for how much the model thinks.
+    """The setting for how much the model thinks.
 
-    `effort` is none, minimal, low, medium, high or xhigh; `budget` is in tokens (-1: the model decides).
-    If both are unset, reasoning is on and the model decides. `visible` is whether the client wants to see
-    (a summary of) the thinking. If it is None, `shown_by_default` is whether the client's vendor shows it
-    anyway.
+    `effort` is none, minimal, low, medium, high or xhigh. `budget` is in tokens; -1 means that the model
+    decides. If both are unset, reasoning is on and the model decides. `visible` is whether the client wants
+    to see the thinking or a summary of it. If it is None, `shown_by_default` is whether the client's vendor
+    shows the thinking by default.
     """
 
     effort: str | None = None
@@ -36,7 +36,7 @@ class Reasoning(Frozen, frozen=True, kw_only=True):
 class Request(Frozen, frozen=True, kw_only=True):
     """A complete request.
 
-    `unmapped_settings` are settings that only the client's format has, by the client's names.
+    `unmapped_settings` are settings that only the client's format has, with the names that the client uses.
     """
 
     model: str
@@ -64,18 +64,18 @@ class Request(Frozen, frozen=True, kw_only=True):
 
 
 class RequestFacts(Frozen, frozen=True, kw_only=True):
-    """The facts of a request that the gateway needs to admit it, in any format.
+    """The facts about a request of any format that admission needs.
 
-    `max_input_tokens` is an upper bound. `max_output_tokens` is the client's limit for all choices
-    together, or None. `min_output_tokens` is the lowest limit of one choice that the provider accepts.
-    `n` is the number of choices requested. `service_tier` is the requested tier: `auto` if the provider
-    chooses, empty for the standard tier. `requested_tiers` are the fields that ask for a tier, or for
-    something else that changes the price as a tier does, each with that tier. `assumed_tier` is the tier
-    that is charged if the response states none. `max_billable_extras` limits by kind what else is billed
-    (see `Usage`). `unbounded_cost_fields` are fields whose cost has no known bound,
-    `other_model_fields` those by which other models may answer too. `writes_12h_cache`: the request may ask
-    to keep its prompt in OpenAI's cache for 12 hours, which costs more. `fixed_max_output` is the most that a
-    response can have if no field of the request limits it. `is_background`: the provider goes on with the
+    `max_input_tokens` is an upper bound. `max_output_tokens` is the client's limit for all choices together,
+    or None. `min_output_tokens` is the lowest limit of one choice that the provider accepts. `n` is the
+    requested number of choices. `service_tier` is the requested tier: `auto` if the provider chooses, empty
+    for the standard tier. `requested_tiers` are the fields that ask for a tier, or for something else that
+    changes the price as a tier does, each with that tier. `assumed_tier` is the tier that is charged if the
+    response states none. `max_billable_extras` limits by kind what else is billed (see `Usage`).
+    `unbounded_cost_fields` are fields whose cost has no known bound. `other_model_fields` are fields that
+    allow other models to generate a part of the response. `writes_12h_cache` is true if the request may ask
+    OpenAI to cache its prompt for 12 hours, which costs more. `fixed_max_output` is the maximum output of a
+    response if no field of the request limits it. `is_background` is true if the provider continues the
     response after the request has ended.
     """
 

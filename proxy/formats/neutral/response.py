@@ -8,12 +8,12 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "pause"
 
 
 class Usage(Frozen, frozen=True, kw_only=True):
-    """Tokens in disjoint buckets, however a vendor nests its counts; `reasoning` is part of `output`.
+    """Tokens in disjoint buckets, even if a vendor's counts overlap; `reasoning` is part of `output`.
 
     `service_tier` is the tier that the provider reports, or empty. `billable_extras` counts by kind what else
-    the provider bills: calls of its own tools, and tokens in the buckets that are not text (`input_audio`,
-    `output_image`, ...). `estimated` is whether the gateway counted some of it, because the provider did not
-    report all of it.
+    the provider bills: calls of server tools, and those tokens in the buckets that are not text
+    (`input_audio`, `output_image`, ...). `estimated` is true if the gateway counted a part of the usage
+    because the provider did not report all of it.
     """
 
     input: int = 0
@@ -33,19 +33,23 @@ class Usage(Frozen, frozen=True, kw_only=True):
 
     @property
     def cache_write(self) -> int:
-        """Tokens written to a cache, for however long."""
+        """The tokens written to a cache, for all lifetimes."""
         return self.cache_write_5m + self.cache_write_1h + self.cache_write_12h
 
 
 def reported_or_none(usage: Usage | None) -> Usage | None:
-    """Return the usage if it counts any token: every request uses some, so zeros are not a report."""
+    """Return the usage if it counts any token, else None.
+
+    Every request uses some tokens, so zeros mean that nothing was reported.
+    """
     return usage if usage is not None and (usage.prompt or usage.output) else None
 
 
 class Choice(Frozen, frozen=True, kw_only=True):
     """A choice of a response.
 
-    `stop_sequence` is the one that ended it. `logprobs` is OpenAI's list of token entries, if there is one.
+    `stop_sequence` is the sequence that ended it. `logprobs` is a list of token entries in OpenAI's form, or
+    None.
     """
 
     parts: tuple[Part, ...] = ()
@@ -65,11 +69,12 @@ class Response(Frozen, frozen=True, kw_only=True):
 
 
 class ApiError(Frozen, frozen=True, kw_only=True):
-    """An error.
+    """An error of a provider or of the gateway.
 
-    `retry_after_s` is the time after which the provider accepts the request, if its body states one.
-    `kind` is unknown_model, auth, rate_limit, timeout, invalid_request, server_error or network. `code`
-    is the OpenAI API's name for it, `status` the HTTP status that it has or would have.
+    `retry_after_s` is the time in seconds after which the provider accepts the request, if the body of the
+    error states it. `kind` is unknown_model, auth, rate_limit, timeout, invalid_request, server_error or
+    network. `code` is the name of the error in the OpenAI API. `status` is the HTTP status that the error
+    has, or would have outside of a stream.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Tools and the choice among them, in terms that vendors share."""
+"""Tools and the tool choice, in terms that all vendors share."""
 
 from typing import Any, ClassVar, Literal
 
@@ -6,7 +6,7 @@ from proxy.formats.neutral.content import Frozen, Origin
 
 
 class UserLocation(Frozen, frozen=True, kw_only=True):
-    """The approximate place of the user. Fields that are not known are empty."""
+    """The approximate location of the user. Unknown fields are empty."""
 
     city: str = ""
     region: str = ""
@@ -15,9 +15,9 @@ class UserLocation(Frozen, frozen=True, kw_only=True):
 
 
 class WebSearch(Frozen, frozen=True, kw_only=True):
-    """Search of the web by the provider.
+    """A web search by the provider.
 
-    `max_uses` limits the searches of a response; `context_size` is OpenAI's low, medium or high.
+    `max_uses` limits the searches of a response. `context_size` is OpenAI's low, medium or high.
     """
 
     kind: ClassVar[str] = "web_search"
@@ -29,7 +29,7 @@ class WebSearch(Frozen, frozen=True, kw_only=True):
 
 
 class WebFetch(Frozen, frozen=True, kw_only=True):
-    """Reading of web pages whose addresses stand in the conversation."""
+    """A server tool that reads web pages whose URLs are in the conversation."""
 
     kind: ClassVar[str] = "web_fetch"
     allowed_domains: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class WebFetch(Frozen, frozen=True, kw_only=True):
 
 
 class CodeExecution(Frozen, frozen=True, kw_only=True):
-    """Running of code that the model writes, in a new container of the provider."""
+    """A server tool that runs code of the model in a new container of the provider."""
 
     kind: ClassVar[str] = "code_execution"
     max_uses: int | None = None
@@ -49,11 +49,11 @@ SharedTool = WebSearch | WebFetch | CodeExecution
 
 
 class VendorTool(Frozen, frozen=True, kw_only=True):
-    """The vendor's own declaration of a tool of the client, if it is not a plain function.
+    """A vendor's own declaration of a client's tool that is not a plain function.
 
-    Either `kind` is a type that the vendor has a schema for, such as Anthropic's bash; or the tool is the
-    member `name` of a namespace or toolset, the `group`. `value` is the declaration, which all members of a
-    group share.
+    There are two cases. `kind` is a type for which the vendor has a schema, such as Anthropic's bash; or the
+    tool is the member `name` of a namespace or toolset, the `group`. `value` is the declaration, which all
+    members of a group share.
     """
 
     origin: Origin
@@ -66,7 +66,7 @@ class VendorTool(Frozen, frozen=True, kw_only=True):
 class Tool(Frozen, frozen=True, kw_only=True):
     """A tool that the client runs. `schema` is JSON Schema; a `custom` tool takes free text and has none.
 
-    `vendor` is its declaration, if the client's vendor has a type or a group of its own for it.
+    `vendor` is the declaration of the tool, if the client's vendor has a type or a group for it.
     """
 
     name: str
@@ -81,8 +81,9 @@ class Tool(Frozen, frozen=True, kw_only=True):
 class ServerTool(Frozen, frozen=True, kw_only=True):
     """A tool that the provider runs. Only its origin understands `value`; `kind` is its type.
 
-    `shared` is what it means to the vendors that run the same tool, `unshared` the names of its settings that
-    only its origin has. Other formats reject a tool that names data of the caller (`is_caller_data`).
+    `shared` is the neutral form of the tool, if several vendors run such a tool. `unshared` names the
+    settings that only its origin has. If `is_caller_data` is true, the tool names data of the caller, and
+    other formats reject it.
     """
 
     origin: Origin
@@ -94,9 +95,9 @@ class ServerTool(Frozen, frozen=True, kw_only=True):
 
 
 class ToolChoice(Frozen, frozen=True, kw_only=True):
-    """The choice among tools.
+    """The tool choice.
 
-    If the mode is required, `names` and the server tools of these kinds are the only ones that may be called.
+    If the mode is required, the model may call only the tools in `names` and the server tools of these kinds.
     """
 
     mode: Literal["auto", "required", "none"] = "auto"

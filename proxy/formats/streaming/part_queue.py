@@ -1,4 +1,4 @@
-"""Orders the parts of a stream: one part open at a time, whatever order a provider's events come in."""
+"""Orders the parts of a stream so that only one part is open, in whatever order events arrive."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -28,10 +28,11 @@ from proxy.formats.neutral import (
 
 @dataclass(slots=True, eq=False)
 class QueuedPart:
-    """A part on its way to the client.
+    """A part that has not been sent completely.
 
-    `buffered` is what came while another part was open, `text` all text that was added to a tool call.
-    `is_complete` means that the provider ended the part. `index` is -1 until the part has started.
+    `buffered` is the data that arrived while another part was open. `text` is all text that was added to a
+    tool call. `is_complete` is true if the provider has ended the part. `index` is -1 until the part has
+    started.
     """
 
     part: Part
@@ -49,11 +50,11 @@ class QueuedPart:
 
 
 class PartQueue:
-    """Parts of one choice in the order in which they began; the first one is open and streams.
+    """The parts of one choice in the order in which they began. The first part is open and streams.
 
     A tool call stays open until it is complete, because its arguments cannot continue in a second part. Any
-    other part ends when the next one begins, and continues in a new part if more of it comes. Events are
-    added to `events`, which all choices of a decoder share.
+    other part ends when the next one begins. If more of it arrives, it continues in a new part. Events are
+    appended to `events`, which all choices of a decoder share.
     """
 
     def __init__(self, events: list[Event], choice: int = 0) -> None:
@@ -62,23 +63,26 @@ class PartQueue:
         self.next_index = 0
 
     def can_start(self, queued: QueuedPart) -> bool:
-        """Return whether enough is known of the part to start it."""
+        """Return whether enough of the part is known to start it."""
         return True
 
     def can_end(self, queued: QueuedPart) -> bool:
-        """Return whether the open part can end; another part waits for it, or it is complete."""
+        """Return whether the open part can end.
+
+        This is called if the part is complete, or if another part waits for it.
+        """
         return queued.is_complete or not isinstance(queued.part, ToolCall)
 
     def add(self, queued: QueuedPart) -> QueuedPart:
-        """Add a part behind the others."""
+        """Add a part at the end of the queue."""
         self.parts.append(queued)
         self.advance()
         return queued
 
     def append(self, queued: QueuedPart, text: str, logprobs: tuple[Any, ...] = ()) -> QueuedPart:
-        """Add text to a part and return the part that took it: a new one, if the part has ended.
+        """Add text to a part. Return that part, or a new part if it has already ended.
 
-        Text of a tool call that has ended is dropped.
+        Text for a tool call that has ended is dropped.
         """
         is_call = isinstance(queued.part, ToolCall)
         if is_call:
@@ -101,7 +105,7 @@ class PartQueue:
         self.advance()
 
     def advance(self) -> None:
-        """Start and end parts from the front as far as possible."""
+        """Start and end parts from the front of the queue, as far as possible."""
         while self.parts:
             first = self.parts[0]
             if not first.is_open:
@@ -133,7 +137,7 @@ class PartQueue:
         self.events.append(PartDelta(choice=self.choice, index=queued.index, text=text, logprobs=logprobs))
 
     def emit_signature(self, queued: QueuedPart) -> None:
-        """Emit a call's signature as soon as it is known: other formats place it before the arguments."""
+        """Emit a call's signature as soon as it is known: other formats send it before the arguments."""
         if queued.signature and not queued.is_signature_sent:
             queued.is_signature_sent = True
             self.events.append(PartSigned(choice=self.choice, index=queued.index, signature=queued.signature))
@@ -165,7 +169,7 @@ def events_of_response(response: Response) -> list[Event]:
 
 
 def events_of_part(index: int, part: Part) -> list[Event]:
-    """Return the events of a part that is known in full."""
+    """Return the events of a complete part."""
     text, signature = "", None
     citations: tuple[Citation, ...] = ()
     match part:

@@ -1,37 +1,43 @@
-"""Server-sent events, cut at any byte (html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Split a byte stream into server-sent events. Chunks may end at any byte.
+
+Source: html.spec.whatwg.org/multipage/server-sent-events.html.
+"""
 
 import re
 
 from proxy.formats.json_body import BOM
 
 BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
-"""The end of an event: lines end in LF, CRLF or CR."""
+"""The end of an event. Lines end in LF, CRLF or CR."""
 LF_BLANK_LINE = re.compile(rb"\n\n")
-"""The same for streams without CR, which nearly all are: several times faster to search."""
+"""The end of an event in data without CR, the usual case. This pattern searches several times faster."""
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 EVENT_END = b"\n\n"
 EVENT_FIELD = b"event:"
 KEEPALIVE_COMMENT = b": keep-alive" + EVENT_END
 MAX_PARTIAL_BLANK_LINE_BYTES = 2
-"""Bytes of a blank line that may have come before the rest of it."""
+"""Maximum number of bytes at the end of the buffer that may be the start of a blank line."""
 MAX_EVENT_BYTES = 16 * 2**20
 
 
 class EventTooLong(Exception):
-    """An event exceeds the limit. The new bytes were not taken; `finish` returns those before them."""
+    """An incomplete event is longer than MAX_EVENT_BYTES.
+
+    The splitter has not stored the new bytes. `finish` returns the bytes that it stored earlier.
+    """
 
 
 class EventSplitter:
-    """Collects bytes and returns complete events, byte for byte, each with the blank line that ends it.
+    """Collects bytes and returns complete events unchanged, each with the blank line that ends it.
 
-    Bytes that were searched are not searched again.
+    When more bytes arrive, the search for a blank line resumes where it ended.
     """
 
     def __init__(self) -> None:
         self.buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the events that these bytes complete. Raises EventTooLong."""
+        """Return the events that are complete with these bytes. Raises EventTooLong."""
         searched = 0
         if self.buffer:
             if len(self.buffer) > MAX_EVENT_BYTES:
@@ -49,7 +55,10 @@ class EventSplitter:
         return events
 
     def finish(self) -> bytes:
-        """Return the bytes after the last blank line: the last event, if a server left out its blank line."""
+        """Return the bytes after the last blank line.
+
+        They are the last event if a server did not send its blank line.
+        """
         rest, self.buffer = bytes(self.buffer), bytearray()
         return rest
 
@@ -59,24 +68,30 @@ def blank_line_pattern(data: bytes | bytearray) -> re.Pattern[bytes]:
 
 
 def at_event_boundary(sent_tail: bytes) -> bool:
-    """Return whether a stream with this end has no open event, so that another event may follow."""
+    """Return whether a new event may be sent after these last bytes.
+
+    This is true if nothing was sent, or if the bytes end an event.
+    """
     return not sent_tail or sent_tail.endswith(EVENT_ENDS)
 
 
 def keepalive_comment(sent_tail: bytes) -> bytes:
-    """Return a keep-alive for clients that skip comments, as the standard requires."""
+    """Return a comment that keeps the connection alive; it is empty inside an event.
+
+    The standard requires clients to ignore comments.
+    """
     return KEEPALIVE_COMMENT if at_event_boundary(sent_tail) else b""
 
 
 def event_name(event: bytes) -> bytes:
-    """Return the name in the event's first line, or nothing if that line holds something else."""
+    """Return the name in the first line of an event. It is empty if that line is not an `event` field."""
     return event.splitlines()[0][len(EVENT_FIELD) :].strip() if event.startswith(EVENT_FIELD) else b""
 
 
 def event_data(event: bytes) -> bytes:
-    """Return the event's data lines, joined; empty for a comment or an event without data.
+    """Return the joined data lines of an event. They are empty for a comment or an event without data.
 
-    A byte order mark may stand before the first line.
+    A byte order mark may precede the first line.
     """
     if event.startswith(b"data: ") and event.count(b"\n") == 2 and event.endswith(b"\n\n"):
         return event[6:-2]

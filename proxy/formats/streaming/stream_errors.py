@@ -1,4 +1,4 @@
-"""Failures of a provider's stream, with the same message for all formats."""
+"""Failures of a provider's stream. The messages are the same in all formats."""
 
 from proxy.formats.neutral import ApiError
 from proxy.formats.streaming.sse import MAX_EVENT_BYTES
@@ -25,9 +25,9 @@ NOT_A_STREAM = ApiError(
 
 
 class NonEventBytes:
-    """Collect what came in place of events: an error's body, or a non-streaming response.
+    """Collects non-event bytes: the body of an error, or a non-streaming response.
 
-    Nothing is added once `limit` bytes are reached, so that memory stays bounded.
+    It accepts nothing after `limit` bytes, so that memory stays bounded.
     """
 
     def __init__(self, limit: int = MAX_NON_EVENT_BYTES) -> None:
@@ -40,5 +40,5 @@ class NonEventBytes:
 
     @property
     def stripped(self) -> bytes:
-        """The bytes without surrounding white space; empty if nothing but white space came."""
+        """The bytes without surrounding white space."""
         return self.data.strip()

@@ -1,6 +1,6 @@
 """Flat names: one name for a member of a namespace or toolset, for formats without groups of tools.
 
-They are written as Codex writes them (github.com/openai/codex, codex-rs/protocol/src/tool_name.rs).
+The form of the names is that of Codex (github.com/openai/codex, codex-rs/protocol/src/tool_name.rs).
 """
 
 import hashlib
@@ -13,26 +13,26 @@ from proxy.formats.neutral import (
 )
 
 DEFAULT_GROUP = "functions"
-"""Codex's namespace of the tools that need none.
+"""Codex's namespace for tools that need no namespace.
 
-It declares them there for models that take all their tools in one item, and finds a call of such a tool by
-its plain name (github.com/openai/codex/issues/42488).
+Codex declares them there for models that take all their tools in one item. It recognises a call of such a
+tool by its plain name (github.com/openai/codex/issues/42488).
 """
 TYPED = "typed"
-"""Group of the tools that have a type of a vendor's own; their names do not show it."""
+"""Group of the tools whose type a vendor defines. Their flat names do not contain it."""
 DIGEST_LENGTH = 8
 
 
 def flat_name(group: str, name: str) -> str:
-    """Return the name of a group's member as one name."""
+    """Return the flat name of a member of a group."""
     return name if group in ("", DEFAULT_GROUP, TYPED) else f"{group.rstrip('_')}__{name.lstrip('_')}"
 
 
 class FlatNames:
-    """Names of the tools of one request, each of them unique.
+    """Unique names of the tools of one request.
 
-    `taken` are the names of plain tools, which do not change. A name that is taken gets a digest of the group
-    and the name, so that the same tools always have the same names.
+    `taken` are the names of plain tools, which do not change. If a flat name is taken, a digest of the group
+    and the name is appended, so that the same tools always have the same names.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
@@ -40,7 +40,7 @@ class FlatNames:
         self.names: dict[tuple[str, str], str] = {}
 
     def add(self, group: str, name: str) -> str:
-        """Return the flat name of a member, which is now taken."""
+        """Return the flat name of a member, and mark it as taken."""
         flat = flat_name(group, name)
         if (group, name) not in self.names and flat in self.taken:
             digest = hashlib.sha256(f"{group}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
@@ -49,12 +49,12 @@ class FlatNames:
         return self.names.setdefault((group, name), flat)
 
     def find(self, group: str, name: str) -> str:
-        """Return the flat name of a member, also of one that the request does not declare."""
+        """Return the flat name of a member, even if the request does not declare the member."""
         return self.names.get((group, name), flat_name(group, name))
 
 
 def vendor_tools(request: Request, origin: str) -> dict[str, VendorTool]:
-    """Return the tools that the client declares in its vendor's own way, by their names in the request."""
+    """Return the tools that the client declares with types or groups of its vendor, by their names."""
     return {
         tool.name: tool.vendor
         for tool in request.tools

@@ -1,6 +1,7 @@
-"""Counterparts: the server tools of a provider that do the same as those that the client offers.
+"""Counterparts: server tools of the target that do the same as the server tools in a request.
 
-A server tool without a counterpart is left out and named, so that an agent's session continues without it.
+A server tool without a counterpart is left out and reported, so that an agent's session can continue without
+it.
 """
 
 import re
@@ -13,16 +14,16 @@ from msgspec.structs import replace
 from proxy.formats.neutral import Origin, Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
 
 VERSION = re.compile(r"_20\d\d_?\d\d_?\d\d$")
-"""The date in a tool's type, such as `web_search_20250305` and `web_search_preview_2025_03_11`."""
+"""The date in a tool's type, for example in `web_search_20250305` and `web_search_preview_2025_03_11`."""
 OWN_FIELDS = ("web_search_options", "cachedContent", "mcp_servers")
-"""Tools that a request declares in a field of its own, not among the tools."""
+"""Tools that a request declares in a field of their own, and not in `tools`."""
 
 Settings = Mapping[str, frozenset[str]]
-"""Kinds of server tools that a provider runs, each with the settings that it has."""
+"""Kinds of server tools that a provider runs, each with its supported settings."""
 
 
 def offer_server_tools(request: Request, target: Origin, runs: Settings) -> tuple[Request, list[str]]:
-    """Return the request with the server tools that the target runs, and the names of what is left out.
+    """Return the request with the server tools that the target runs, and the names of dropped settings.
 
     Raises UnsupportedFeature for tools with data of the caller, and if the client forces the model to use a
     tool that is left out.
@@ -49,7 +50,10 @@ def is_required(choice: ToolChoice | None) -> bool:
 
 
 def is_forbidden(choice: ToolChoice | None) -> bool:
-    """Return whether the client forbids the use of all tools: then nothing is lost without server tools."""
+    """Return whether the client forbids the use of all tools.
+
+    Then no server tool needs to be reported as dropped.
+    """
     return choice is not None and choice.mode == "none"
 
 
@@ -59,12 +63,12 @@ def label(tool: ServerTool) -> str:
 
 
 def dropped_name(tool: ServerTool) -> str:
-    """Return a tool's name in the list of dropped settings: as an entry of `tools`, or its own field."""
+    """Return a tool's name in the list of dropped settings: an entry of `tools`, or the tool's own field."""
     return tool.kind if tool.kind in OWN_FIELDS else f"tools.{label(tool)}"
 
 
 def counterpart(tool: ServerTool, runs: Settings, kept: Iterable[Tool | ServerTool]) -> ServerTool | None:
-    """Return the tool with the settings that the target has; None if the target does not run it.
+    """Return the tool with the settings that the target supports; None if the target does not run it.
 
     A second tool of the same kind is left out. Raises UnsupportedFeature for data of the caller.
     """
@@ -88,7 +92,7 @@ def is_same_kind(one: ServerTool, other: ServerTool) -> bool:
 
 
 def lost_settings(tool: ServerTool, runs: Settings) -> list[str]:
-    """Return the names of the settings that the target's counterpart of a tool does not have."""
+    """Return the names of the settings that the target's counterpart of a tool does not support."""
     shared = tool.shared
     if shared is None:
         return []
@@ -107,7 +111,10 @@ def defaults(shared: msgspec.Struct) -> dict[str, Any]:
 def possible_choice(
     choice: ToolChoice | None, kept: list[Tool | ServerTool], left_out: list[ServerTool]
 ) -> ToolChoice | None:
-    """Return the choice without tools that are left out. Raises UnsupportedFeature if nothing remains."""
+    """Return the tool choice without tools that are left out.
+
+    Raises UnsupportedFeature if no tool of a required choice remains.
+    """
     if choice is None or choice.mode != "required":
         return choice if kept else None
     offered = {tool.kind for tool in kept if isinstance(tool, ServerTool)}

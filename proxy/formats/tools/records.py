@@ -1,7 +1,7 @@
-"""Records of a history that only another format knows: server tools, compaction, unknown blocks.
+"""Replace records in a history that only another format knows, such as the calls of server tools.
 
-Other formats get them as text. What has no text is left out and named, so that a conversation can continue
-with a model of another vendor.
+Other formats get a record as text. A record without text is left out and reported, so that a conversation can
+continue with a model of another vendor.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ PARAGRAPH_BREAK = "\n\n"
 
 
 def replace_records(request: Request, target: Origin) -> tuple[Request, list[str]]:
-    """Return the request without content that the target's format cannot hold, and what is left out.
+    """Return the request without content that the target's format cannot express, and what was dropped.
 
     Raises UnsupportedFeature for data of the caller, and if nothing remains of the last message.
     """
@@ -33,7 +33,10 @@ def replace_records(request: Request, target: Origin) -> tuple[Request, list[str
 
 
 def without_records(parts: Sequence[Any], target: Origin, dropped: list[str]) -> list[Any]:
-    """Return the parts with text in place of records; the names of those without text go to `dropped`."""
+    """Return the parts with text in place of records.
+
+    Names of records without text are added to `dropped`.
+    """
     kept: list[Any] = []
     for part in parts:
         match part:
@@ -50,7 +53,7 @@ def without_records(parts: Sequence[Any], target: Origin, dropped: list[str]) ->
 
 
 def record_as_text(record: Opaque, before: list[Part], dropped: list[str]) -> list[Text]:
-    """Return a record's text as a paragraph of its own. Raises UnsupportedFeature for data of the caller."""
+    """Return a record's text as a separate paragraph. Raises UnsupportedFeature for data of the caller."""
     if record.is_caller_data:
         raise UnsupportedFeature(
             f"{record.kind} names content that only its own provider has. Send the content itself, or use a "
@@ -68,31 +71,31 @@ def record_as_text(record: Opaque, before: list[Part], dropped: list[str]) -> li
 
 
 def search_text(queries: Iterable[Any]) -> str:
-    """Return the text that stands for searches of the web."""
+    """Return the text that replaces searches of the web."""
     named = [f'"{query}"' for query in queries if isinstance(query, str) and query]
     return f"I searched the web for {', '.join(named)}." if named else "I searched the web."
 
 
 def results_text(pages: Iterable[tuple[Any, Any]]) -> str:
-    """Return the text that stands for found pages, each with its title and address."""
+    """Return the text that replaces search results. Each has its title and URL."""
     lines = [f"- {title}: {url}" if title else f"- {url}" for title, url in pages if url]
     return "\n".join(["Search results:", *lines]) if lines else ""
 
 
 def code_text(code: Any, language: Any = "") -> str:
-    """Return the text that stands for code that ran; empty if there is none."""
+    """Return the text that replaces code that a provider ran. It is empty if there is no code."""
     written = code if isinstance(code, str) else ""
     return f"```{str(language or '').lower()}\n{written}\n```" if written.strip() else ""
 
 
 def output_text(*outputs: Any) -> str:
-    """Return the text that stands for what code printed; empty if that is nothing."""
+    """Return the text that replaces the output of code. It is empty if there is no output."""
     texts = [text.strip("\n") for text in outputs if isinstance(text, str)]
     printed = "\n".join(text for text in texts if text.strip())
     return f"Output:\n```\n{printed}\n```" if printed else ""
 
 
 def call_text(name: Any, arguments: Any) -> str:
-    """Return the text that stands for a call of a tool that another provider ran."""
+    """Return the text that replaces a call of a tool that another provider ran."""
     given = arguments if isinstance(arguments, str) else encode(arguments).decode()
     return f"I called {name} with {given}." if name else ""

@@ -1,4 +1,4 @@
-"""JSON Schemas of the parameters of tools that a vendor's models know without a schema."""
+"""JSON Schemas of the parameters of tools whose schemas a vendor's models already know."""
 
 from typing import Any
 
@@ -6,7 +6,10 @@ Schema = dict[str, Any]
 
 
 def parameters(*required: str, **properties: Schema) -> Schema:
-    """Return the schema of an object; early drafts of JSON Schema have no empty list of required fields."""
+    """Return the schema of an object.
+
+    `required` is omitted if it is empty, because early drafts of JSON Schema do not allow an empty list.
+    """
     needed = {"required": list(required)} if required else {}
     return {"type": "object", "properties": properties, **needed}
 
@@ -22,7 +25,7 @@ def integer(description: str = "") -> Schema:
 
 
 def integers(length: int, description: str = "") -> Schema:
-    """Return the schema of a list of so many whole numbers."""
+    """Return the schema of a list with this number of whole numbers."""
     items = {"type": "array", "items": integer(), "minItems": length, "maxItems": length}
     return described(items, description)
 

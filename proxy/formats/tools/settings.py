@@ -1,4 +1,4 @@
-"""Settings of server tools, read from values of any type."""
+"""Parse settings of server tools. The values may have any type."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ def domains(value: Any) -> tuple[str, ...]:
 
 
 def parse_limit(value: Any) -> int | None:
-    """Return a limit, if it is a positive whole number."""
+    """Return a limit if it is a positive whole number, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def parse_location(value: Any) -> UserLocation | None:
-    """Return the location in a vendor's object; all vendors use these names."""
+    """Parse a location. All vendors use the same names of fields."""
     if not isinstance(value, dict):
         return None
     known = {

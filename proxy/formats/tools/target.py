@@ -1,4 +1,4 @@
-"""Requests for a target's format: without tools and records that are another vendor's own."""
+"""Adapt requests to a target's format: remove tools and records that only another vendor knows."""
 
 from proxy.formats.neutral import Origin, Request
 from proxy.formats.tools.offers import Settings, offer_server_tools
@@ -6,7 +6,7 @@ from proxy.formats.tools.records import replace_records
 
 
 def adapt_to_target(request: Request, target: Origin, runs: Settings) -> tuple[Request, list[str]]:
-    """Return the request with nothing of another vendor's own in it, and the names of what is left out.
+    """Return the request without content that only another vendor knows, and what was dropped.
 
     `runs` are the server tools that the target runs. Raises UnsupportedFeature for what cannot be left out.
     """

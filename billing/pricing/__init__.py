@@ -1,7 +1,7 @@
 """Prices of models, and the cost of a request.
 
-This package imports no Django: models import it. `forms`, `price_list` and `reprice` do, and are imported by
-name.
+This module imports no Django, because the models import it. The modules `forms`, `price_list` and `reprice`
+use Django, so they must be imported directly.
 """
 
 from billing.pricing.bundled import bundled_price, find_model

@@ -1,4 +1,4 @@
-"""Bundled prices: those of the package genai-prices, and the few that it lacks. Nothing is fetched."""
+"""Bundled prices: those of the package genai-prices, and those of its supplement (`supplement.py`)."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -34,14 +34,11 @@ from billing.pricing.tool_fees import (
 
 SOURCE = f"genai-prices {version('genai-prices')}"
 CACHE_MINUTES = 15
-"""Minutes for which a price is cached.
-
-Prices change at midnight, or at a half hour if they depend on the time of day.
-"""
+"""How many minutes a price is cached. Prices only change at midnight or at half hours."""
 SERVICE_TIER_KEYS = ("service_tier", "speed", "processing")
-"""Keys of service tiers in genai-prices: tiers of OpenAI and Google, Anthropic's fast mode, batches."""
+"""Keys of service tiers in genai-prices: tiers of OpenAI and Google, Anthropic's fast mode, and batches."""
 STANDARD_TIERS = ("default", "standard")
-"""Names of the standard tier."""
+"""Names that vendors use for the standard tier."""
 TIERS_AT_STANDARD_RATES: dict[str, tuple[str, ...]] = {
     # Cheaper than standard processing, for models of which genai-prices has no rates for this tier
     # (developers.openai.com/api/docs/guides/flex-processing), and a commitment (openai.com/api-scale-tier).
@@ -54,9 +51,10 @@ TIERS_AT_STANDARD_RATES: dict[str, tuple[str, ...]] = {
     # "On-demand", and flex processing at the same price (console.groq.com/docs/service-tiers).
     "groq": ("on_demand", "flex"),
 }
-"""Further tiers that cost at most the standard rates, by the provider's name in genai-prices.
+"""Other tiers that cost at most the standard rates, by the provider's name in genai-prices.
 
-A tier that is neither here nor in genai-prices has no known price.
+The gateway charges them at the standard rates if genai-prices has no rates for them. A tier that is neither
+here nor in genai-prices has no known price.
 """
 MODALITIES = ("audio", "image", "video")
 TOOL_PRICE_FIELDS = {"web_search": "web_searches_kcount", "file_search": "storage_searches_kcount"}
@@ -65,9 +63,10 @@ TOOL_PRICE_FIELDS = {"web_search": "web_searches_kcount", "file_search": "storag
 def bundled_price(
     provider_id: str, model: str, at: datetime | None = None, *, regional: bool = False
 ) -> Price | None:
-    """Return the price of a model at a moment (default: now), or None if it is unknown or zero.
+    """Return the price of a model at a given time (default: now), or None if it is unknown or zero.
 
-    `provider_id` is the provider's name in genai-prices. `regional`: at its endpoint for one region.
+    `provider_id` is the provider's name in genai-prices. `regional`: the price at the provider's endpoint for
+    one region.
     """
     at = at or datetime.now(UTC)
     rounded_minute = at.minute // CACHE_MINUTES * CACHE_MINUTES
@@ -112,7 +111,7 @@ def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price 
 
 
 class Listing(NamedTuple):
-    """Entry of a model in a list of prices: its standard rates, and those of the service tiers it names."""
+    """The entry of a model in a list of prices: its standard prices, and the rates of other service tiers."""
 
     prices: Prices
     tiers: tuple[tuple[str, TierRates], ...]
@@ -120,7 +119,7 @@ class Listing(NamedTuple):
 
 
 def find_listing(provider_id: str, model: str, at: datetime) -> Listing | None:
-    """Return the listing of a model in genai-prices; if it lacks the model, that of the supplement."""
+    """Return the entry of a model in genai-prices, or in the supplement if genai-prices has none."""
     if info := find_model(provider_id, model):
         return Listing(vars(info.get_prices(at)), tuple(service_tiers(info, at)), SOURCE)
     row = find_row(provider_id, model)
@@ -137,7 +136,7 @@ def find_model(provider_id: str, model: str) -> ModelInfo | None:
 
 
 def service_tiers(info: ModelInfo, at: datetime) -> Iterator[tuple[str, TierRates]]:
-    """Yield the name and the rates of each service tier of a model beside the standard one."""
+    """Yield the name and the rates of each service tier of a model, except for the standard tier."""
     for variant in info.price_variants or ():
         for key, name in variant.when.items():
             if len(variant.when) == 1 and key in SERVICE_TIER_KEYS and name not in STANDARD_TIERS:
@@ -147,7 +146,10 @@ def service_tiers(info: ModelInfo, at: datetime) -> Iterator[tuple[str, TierRate
 def standard_tiers(
     provider_id: str, listed: Iterable[tuple[str, TierRates]], standard: TierRates
 ) -> tuple[str, ...]:
-    """Return the names of the tiers that have the standard rates, or no rates and cannot cost more."""
+    """Return the names of tiers to charge at the standard rates.
+
+    They are the tiers that have these rates, and the tiers without rates in `TIERS_AT_STANDARD_RATES`.
+    """
     rates_by_name = dict(listed)
     same = [name for name, rates in rates_by_name.items() if rates == standard]
     cheaper = [name for name in TIERS_AT_STANDARD_RATES.get(provider_id, ()) if name not in rates_by_name]
@@ -201,10 +203,10 @@ def tool_fees(provider_id: str, model: str, prices: Prices) -> tuple[Fee, ...]:
 
 
 def modality_surcharges(prices: Prices, text: Rates) -> list[Fee]:
-    """Return what a million tokens of audio, images and video cost more than text.
+    """Return the surcharges of audio, image and video tokens over text tokens, per million tokens.
 
-    Vendors include these tokens in the counts of input and output. If cached tokens of a modality have no
-    price, they are billed as other tokens of that modality.
+    They are surcharges because vendors include these tokens in the counts of input and output. If cached
+    tokens of a modality have no price, they are billed like other tokens of that modality.
     """
     price_and_text_rate: dict[str, tuple[Decimal | TieredPrices | None, int]] = {}
     for name in MODALITIES:

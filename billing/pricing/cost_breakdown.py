@@ -1,4 +1,4 @@
-"""Break the cost of a record down into lines of quantity and rate that add up to it exactly."""
+"""The cost breakdown of a record: lines of quantity and rate, whose sum is exactly the cost."""
 
 from collections.abc import Mapping
 
@@ -13,8 +13,8 @@ class CostLine(msgspec.Struct, frozen=True):
     """A line of a cost breakdown.
 
     `kind` is a bucket of tokens, the kind of an extra, `request`, `rounding` or `reserved`. `rate` is
-    nano-USD per `per` units, or None if the line has no rate. `amount_femto` is in femto-USD (millionths of a
-    nano-USD), and exact.
+    nano-USD per `per` units, or None if the line has no rate. `amount_femto` is exact, in femto-USD (10^-15
+    USD).
     """
 
     kind: str
@@ -30,9 +30,9 @@ def break_down(
 ) -> tuple[CostLine, ...]:
     """Return lines whose amounts add up to `cost_nano` exactly.
 
-    There are no lines if nothing was used and charged. The line `rounding` is the difference to whole
-    nano-USD. A larger difference is the line `reserved`: the reserved amount is charged if the usage is not
-    known.
+    If nothing was used and charged, there are no lines. If the cost differs from the sum of the lines,
+    another line is added: `rounding` for a difference of at most half a nano-USD, otherwise `reserved`,
+    because the reserved amount is charged if the usage is not known.
     """
     lines: list[CostLine] = []
     if price is not None and (cost_nano or tokens != Tokens()):

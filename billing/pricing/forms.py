@@ -1,4 +1,4 @@
-"""Form of a price override."""
+"""The form of a price override."""
 
 import re
 from typing import Any
@@ -42,7 +42,7 @@ HELP_TEXTS = {
 
 
 class RateField(UsdField):
-    """An amount in dollars for an integer column. The validators of the column check its bounds."""
+    """An amount in US dollars for an integer column. The validators of the column check its limits."""
 
     def __init__(self, *, min_value: int | None = None, max_value: int | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -71,7 +71,7 @@ class ToolFeesField(forms.CharField):
         """Accept an empty list of fees."""
 
     def run_validators(self, value: Any) -> None:
-        """Leave validation to the validators of the model's field."""
+        """Skip the inherited validators. The validators of the model's field check the value."""
 
     def prepare_value(self, value: Any) -> Any:
         return (

@@ -1,7 +1,7 @@
-"""Prices, and the cost of a request: pure arithmetic on integers.
+"""Prices, and the cost of a request, computed with integers only.
 
-Rates are nano-USD per million tokens: 0.15 USD per million is 150,000,000. Fees are nano-USD each. A cost is
-summed exactly over the token buckets, and rounded once, half up, to whole nano-USD.
+Rates are nano-USD per million tokens: 0.15 USD per million tokens is 150,000,000. Fees are in nano-USD. The
+cost is the exact sum over all token buckets and fees, rounded once (half up) to whole nano-USD.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,39 +15,39 @@ from billing.money import NANO
 
 PER_MILLION = 10**6
 TOKENS_PER_TOOL_CALL = 25_000
-"""Input tokens that are reserved for one call of a provider's own tool: a long page, as Anthropic estimates
-it ("Web fetch tool", "Usage and pricing").
+"""Input tokens that are reserved for one call of a server tool.
 
-No vendor limits them, so a call can add more. A stream is cut when its cost reaches the reserved amount
-anyway.
+This is the size of a long page, as Anthropic estimates it ("Web fetch tool", "Usage and pricing"). Because no
+vendor limits these tokens, a call can use more. The gateway aborts a stream when its cost reaches the
+reserved amount.
 """
 MODALITY_PREFIXES = ("input_", "cached_", "output_")
-"""Prefixes of kinds of tokens. Kinds of tools have none of them."""
+"""Prefixes of the kinds of non-text tokens. The names of tools do not begin with them."""
 MODEL_SEPARATOR = ": "
-"""Separates the model from the kind, for tokens that another model than the requested one used.
+"""Separates a model's name from a kind of tokens: `gpt-image-2: image_output`.
 
-For example `gpt-image-2: image_output`.
+Such kinds are used for tokens of a model other than the requested one.
 """
 ESTIMATED_PREFIX = "estimated_"
-"""Prefix of kinds of tokens that the gateway estimated because the provider reported none."""
+"""Prefix of kinds of tokens that the gateway estimated because the provider did not report them."""
 BILLED_AS = {"auto": ("priority",), "fast": ("fast", "priority"), "priority": ("priority", "fast")}
-"""Service tiers that a requested tier may be billed as.
+"""Maps a requested service tier to the tiers as which the provider may bill it.
 
-`auto` is the tier set in the provider's project; `fast` is another name of `priority`
+`auto` means the tier that is set in the project at the provider. `fast` is another name of `priority`
 (platform.openai.com/docs/api-reference/chat/create, `service_tier`).
 """
 GLOBAL_SUFFIX, US_REGION = "_global", "us"
-"""Anthropic's prices also depend on the region of inference.
+"""Suffixes for the region of inference, on which Anthropic's prices also depend.
 
-A request that does not ask for `global` runs in the region that its workspace is set to
+Unless a request asks for `global`, it runs in the region that is set for its workspace
 (platform.claude.com/docs/en/manage-claude/data-residency).
 """
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """Token counts in disjoint buckets. `reasoning` is the part of `output` that the client did not see.
+    """Token counts in disjoint buckets. Only `reasoning` is not a bucket: it is a part of `output`.
 
-    `cache_write_5m` has all writes to the shortest cache of a vendor: 5 minutes at Anthropic, 30 at OpenAI.
+    `cache_write_5m` counts writes to the shortest cache of a vendor: 5 minutes at Anthropic, 30 at OpenAI.
     """
 
     input: int = 0
@@ -73,8 +73,8 @@ class Tokens(msgspec.Struct, frozen=True):
 class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     """Nano-USD per million tokens of each bucket.
 
-    Without a rate of its own, reasoning is billed as output, and a write to a 12-hour cache costs twice a
-    write to the shortest cache, as at OpenAI.
+    If `reasoning` is None, reasoning is billed as output. If `cache_write_12h` is None, a write to a 12-hour
+    cache costs twice as much as a write to the shortest cache, as at OpenAI.
     """
 
     input: int
@@ -86,7 +86,7 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write_12h: int | None = None
 
     def buckets(self, tokens: Tokens) -> tuple[tuple[str, int, int], ...]:
-        """Return the name, tokens and rate of each bucket. Every token is in exactly one of them."""
+        """Return the name, tokens and rate of each bucket. Each token counts in exactly one bucket."""
         reasoning = 0 if self.reasoning is None else min(tokens.reasoning, tokens.output)
         return (
             ("input", tokens.input, self.input),
@@ -99,7 +99,7 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
     def femto(self, tokens: Tokens) -> int:
-        """Return the cost in femto-USD (millionths of a nano-USD)."""
+        """Return the cost of tokens in femto-USD (10^-15 USD)."""
         return sum(count * rate for _, count, rate in self.buckets(tokens))
 
     @property
@@ -107,7 +107,7 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
         return 2 * self.cache_write_5m if self.cache_write_12h is None else self.cache_write_12h
 
     def max_input_rate(self, *, writes_12h_cache: bool) -> int:
-        """Return the highest rate of input, however it is cached."""
+        """Return the highest rate at which input can be billed, cached or not."""
         most = max(self.input, self.cache_read, self.cache_write_5m, self.cache_write_1h)
         return max(most, self.cache_write_12h_rate) if writes_12h_cache else most
 
@@ -117,15 +117,16 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 PricingTiers = tuple[tuple[int, Rates], ...]
-"""Pairs of a prompt length in tokens and the rates of longer prompts, in ascending order."""
+"""Pairs of a prompt length in tokens and the rates of prompts that are longer, in ascending order."""
 
 
 class Fee(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A fee beside the token rates: `amount_nano` for every `per` units of a kind.
+    """A fee in addition to the token rates: `amount_nano` for every `per` units of a kind.
 
-    With `per_request`, it is charged once per request, however many units the request used. A kind is either
-    a tool that the provider runs, counted by calls; or tokens of audio, images or video, such as
-    `input_audio`. Those tokens are in the buckets as well, and the fee is the surcharge over text.
+    If `per_request` is true, the fee is charged once for each request that has used at least one unit. A kind
+    is either a server tool, whose units are calls, or tokens of audio, images or video, such as
+    `input_audio`. These tokens also count in the buckets, so their fee is only the surcharge over text
+    tokens.
     """
 
     kind: str
@@ -143,9 +144,9 @@ class Fee(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ImageModelRates(msgspec.Struct, frozen=True, array_like=True):
-    """Rates of the image models whose names start with `model_prefix`. Image generation tools use them.
+    """Rates of image models whose names start with `model_prefix`, which image generation tools use.
 
-    Nano-USD per million tokens of each kind.
+    Rates are nano-USD per million tokens of each kind.
     """
 
     model_prefix: str
@@ -157,7 +158,7 @@ class ImageModelRates(msgspec.Struct, frozen=True, array_like=True):
     image_output: int
 
     def rate_for(self, kind: str) -> int:
-        """Return the rate of a kind such as `gpt-image-2: image_output`; 0 if the kind is not billed."""
+        """Return the rate of a kind, for example `gpt-image-2: image_output`; 0 if it is not billed."""
         rates: dict[str, int] = dict(zip(self.__struct_fields__[1:], astuple(self)[1:], strict=True))
         return rates.get(kind.partition(MODEL_SEPARATOR)[2].removeprefix(ESTIMATED_PREFIX), 0)
 
@@ -165,7 +166,8 @@ class ImageModelRates(msgspec.Struct, frozen=True, array_like=True):
 class TierRates(msgspec.Struct, frozen=True, omit_defaults=True):
     """The rates of one service tier.
 
-    A pricing tier applies to all tokens of a request with a longer prompt.
+    If a prompt is longer than the start of a pricing tier, the rates of that tier apply to all tokens of the
+    request.
     """
 
     base: Rates
@@ -177,7 +179,7 @@ class TierRates(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def level(self) -> tuple[int, int]:
-        """Return what to compare tiers of one model by: their rates differ by one factor."""
+        """Return a value by which tiers of one model can be ordered, because a tier scales all rates."""
         return self.base.max_output_rate, self.base.max_input_rate(writes_12h_cache=False)
 
     def rates(self, prompt_tokens: int) -> Rates:
@@ -191,10 +193,12 @@ class TierRates(msgspec.Struct, frozen=True, omit_defaults=True):
 class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
     """The price of a model: standard rates, rates of other service tiers, and fees.
 
-    `source` names the origin of the price. `request_fee_nano` is charged for each request that is answered.
-    `image_models` are the rates of the models that its image tool may use. `standard_tiers` are the names of
-    service tiers with the standard rates; if it is empty, the price applies in every tier. `unknown_tier` is
-    the tier of a request that was charged at the highest known rates, because the price does not know it.
+    `source` says where the price comes from. `request_fee_nano` is charged once per request.
+    `image_models` are the rates of the models that the image generation tool may use.
+    `standard_tiers` are the names of service tiers with the standard rates. If it is empty, the standard
+    rates also apply in tiers that the price does not know.
+    `unknown_tier` is set if the price has no rates for the tier of a request, so that the highest known rates
+    were charged.
     """
 
     source: str
@@ -206,7 +210,7 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
     unknown_tier: str = ""
 
     def for_tier(self, service_tier: str = "") -> "Price":
-        """Return the price in a service tier: at the highest known rates if this price does not know it."""
+        """Return the price in a service tier. If the tier is not known, use the highest known rates."""
         if not (self.standard_tiers or self.service_tiers):
             return self
         known = self.tier_rates(service_tier)
@@ -221,9 +225,9 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
         )
 
     def tier_rates(self, service_tier: str) -> TierRates | None:
-        """Return the rates of a service tier, such as `priority` or `fast_us`; None if they are not known.
+        """Return the rates of a service tier, for example `priority` or `fast_us`; None if not known.
 
-        If `us` is a standard tier, the price does not depend on the region.
+        If `us` is one of the standard tiers, the price does not depend on the region.
         """
         name, region = split_region(service_tier)
         name = "" if name in self.standard_tiers else name
@@ -233,7 +237,7 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
         return known if known or self.standard_tiers else by_tier.get(region, self)
 
     def only_used_fees(self, extras: Mapping[str, int]) -> "Price":
-        """Return the price with the fees that these extras were charged, as a record stores it."""
+        """Return the price with only those fees that apply to the given extras, as a record stores it."""
         if not (self.extra_fees or self.image_models):
             return self
         used = {
@@ -246,14 +250,14 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
         )
 
     def cost(self, tokens: Tokens, extras: Mapping[str, int] | None = None) -> int:
-        """Return nano-USD for this usage in the standard tier. For another tier, use `for_tier` first."""
+        """Return the cost in nano-USD in the standard tier. For another tier, call `for_tier` first."""
         femto = self.rates(tokens.prompt).femto(tokens) + sum(
             fee.femto(count) for fee, count in self.applicable_fees(extras)
         )
         return self.request_fee_nano + (femto + PER_MILLION // 2) // PER_MILLION
 
     def applicable_fees(self, extras: Mapping[str, int] | None) -> list[tuple[Fee, int]]:
-        """Return the fees for these counts by kind, each with its count. Kinds without a fee are free."""
+        """Return the fees that apply to the given extras, each with its count. Other kinds are free."""
         counts = extras or {}
         fees = [(fee, counts[fee.kind]) for fee in self.extra_fees if counts.get(fee.kind)]
         if not self.image_models:
@@ -266,7 +270,7 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
         return fees + [(fee, count) for fee, count in image_fees if count and fee.amount_nano]
 
     def image_rates_for(self, kind: str) -> ImageModelRates:
-        """Return the rates of the model that a kind of tokens names; the highest ones if it is not known."""
+        """Return the rates of the model in a kind of tokens. If it is not known, return the highest ones."""
         matching = [rates for rates in self.image_models if kind.startswith(rates.model_prefix)]
         if matching:
             return max(matching, key=lambda rates: len(rates.model_prefix))
@@ -279,9 +283,9 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
         *,
         writes_12h_cache: bool = False,
     ) -> "MaxCost":
-        """Return the maximum cost of a request for a service tier, with at most `limits` extras per kind.
+        """Return the maximum cost of a request in a service tier, with at most `limits` extras per kind.
 
-        `writes_12h_cache`: the request may ask to keep its prompt for 12 hours.
+        `writes_12h_cache`: the request may write its prompt to a 12-hour cache.
         """
         tiers = possible_tiers(service_tier)
         possible: Iterable[TierRates] = (
@@ -304,10 +308,11 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class MaxCost(msgspec.Struct, frozen=True):
-    """The highest cost that a request can have.
+    """The maximum cost of a request.
 
-    It may be billed at any of `tiers`, with all of `fees_nano` (nano-USD) and `tool_input_tokens` beside its
-    own tokens. Its output may cost `output_surcharge` more than text (nano-USD per million tokens).
+    The provider may bill the request at any of `tiers`. In addition to the tokens of the request, it may bill
+    `fees_nano` (nano-USD) and `tool_input_tokens`. The output may cost `output_surcharge` more than text
+    (nano-USD per million tokens).
     """
 
     tiers: PricingTiers
@@ -317,7 +322,7 @@ class MaxCost(msgspec.Struct, frozen=True):
     writes_12h_cache: bool = False
 
     def upper_bound(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the nano-USD that a request cannot exceed, however its input is cached or tiered."""
+        """Return the maximum cost in nano-USD, for all possible tiers and uses of the cache."""
         total = input_tokens + self.tool_input_tokens
         femto = max(
             total * self._input_rate(rates) + output_tokens * self._output_rate(rates)
@@ -326,10 +331,10 @@ class MaxCost(msgspec.Struct, frozen=True):
         return self.fees_nano + (femto + PER_MILLION - 1) // PER_MILLION
 
     def max_output_for(self, amount_nano: int, input_tokens: int) -> int | None:
-        """Return the output tokens that `amount_nano` nano-USD pays for; None if output is free.
+        """Return how many output tokens `amount_nano` nano-USD can pay for; None if output is free.
 
-        Fees and input come first: the result is 0 if `amount_nano` does not cover them. Free output has no
-        limit, however little is left.
+        Fees and input are paid first. If `amount_nano` does not cover them, the result is 0, unless output is
+        free.
         """
         total = input_tokens + self.tool_input_tokens
         amount_femto = (amount_nano - self.fees_nano) * PER_MILLION
@@ -354,7 +359,7 @@ class MaxCost(msgspec.Struct, frozen=True):
 
 
 def split_region(service_tier: str) -> tuple[str, str]:
-    """Split `fast_us` into the tier and the region of inference, which are empty for the standard ones."""
+    """Split `fast_us` into tier and region of inference. Empty means the standard tier or region."""
     if service_tier == US_REGION:
         return "", US_REGION
     name = service_tier.removesuffix(f"_{US_REGION}")
@@ -363,7 +368,7 @@ def split_region(service_tier: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=64)
 def possible_tiers(requested_tier: str) -> frozenset[str]:
-    """Return the service tiers that a request for one may be billed as."""
+    """Return the service tiers as which the provider may bill a request for a tier."""
     tier = requested_tier.removesuffix(GLOBAL_SUFFIX)
     names = frozenset(BILLED_AS.get(tier, (tier,)))
     if requested_tier.endswith(GLOBAL_SUFFIX):
@@ -372,7 +377,7 @@ def possible_tiers(requested_tier: str) -> frozenset[str]:
 
 
 def simple_price(input_usd: str, output_usd: str, source: str) -> Price:
-    """Build a price without cache rates or tiers, from USD per million tokens."""
+    """Return a price without tiers, from USD per million tokens. Input has one rate, cached or not."""
     input_rate, output_rate = nano_per_million(Decimal(input_usd)), nano_per_million(Decimal(output_usd))
     return Price(base=Rates(input_rate, input_rate, input_rate, input_rate, output_rate), source=source)
 

@@ -1,4 +1,4 @@
-"""Find the price of a model: the project's own, else the operator's, else the bundled one."""
+"""Find the price of a model: an override of the project, else of the operator, else the bundled price."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ WILDCARD = "*"
 
 @dataclass(frozen=True, slots=True)
 class PricePeriod:
-    """A cached price, with the times at which it starts and ends."""
+    """The price of an override, with its start and end."""
 
     starts_at: datetime
     ends_at: datetime | None
@@ -22,14 +22,14 @@ class PricePeriod:
 
 
 class OverrideSet:
-    """The price overrides of one owner, a project or the operator.
+    """The price overrides of a project, or those of the operator.
 
-    Of the overrides with the same pattern, only the newest one that has started counts, even if it has ended
-    since.
+    Of several overrides with the same pattern, only the one that has started last counts, even if it has
+    ended.
     """
 
     def __init__(self, overrides: Iterable[PriceOverride]) -> None:
-        """Index the overrides, which must be given with the newest first."""
+        """Index the overrides, which must be ordered from new to old."""
         self.periods: dict[tuple[str, str], list[PricePeriod]] = {}
         for override in overrides:
             period = PricePeriod(override.effective_from, override.ended_at, override.price())
@@ -38,10 +38,10 @@ class OverrideSet:
         self.prefixes = sorted(wildcards, key=len, reverse=True)
 
     def find(self, providers: tuple[str, ...], model: str, at: datetime) -> Price | None:
-        """Return the price of the best match.
+        """Return the price of the most specific match, or None.
 
-        A full name wins over a wildcard, a longer wildcard over a shorter one, and then a provider over any
-        provider.
+        A full name takes precedence over a wildcard, and a longer wildcard over a shorter one. Of overrides
+        with the same model name, one for a provider takes precedence over one for any provider.
         """
         patterns = (model, *(prefix for prefix in self.prefixes if model.startswith(prefix[:-1])))
         for pattern in patterns:
@@ -59,7 +59,7 @@ class OverrideSet:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """The overrides that apply to a project, its own before the operator's."""
+    """The override sets that apply to a project: first that of the project, then that of the operator."""
 
     override_sets: tuple[OverrideSet, ...]
 
@@ -72,11 +72,11 @@ class PriceList:
         *,
         regional: bool = False,
     ) -> Price | None:
-        """Return the price of a model at a moment (default: now), or None if no price is known.
+        """Return the price of a model at a given time (default: now), or None if no price is known.
 
-        `providers` are the names of the account in overrides. `pricing_provider` is the provider's name in
-        genai-prices, or empty if it has none there. `regional`: at the provider's endpoint for one region,
-        which only a bundled price distinguishes.
+        `providers` are the names by which overrides can refer to the account. `pricing_provider` is the
+        provider's name in genai-prices, or empty if it has none. `regional` means that the account uses the
+        provider's endpoint for one region. Only bundled prices depend on it.
         """
         at = at or datetime.now(UTC)
         for override_set in self.override_sets:

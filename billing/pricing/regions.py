@@ -1,4 +1,4 @@
-"""Prices of inference in one region, which cost a tenth more at some vendors."""
+"""Prices of inference in one region, which costs 10% more at some vendors."""
 
 import re
 
@@ -7,11 +7,11 @@ from msgspec.structs import asdict, replace
 from billing.pricing.price import PER_MILLION, Fee, Price, Rates, TierRates
 
 SURCHARGE_TENTHS = 11
-"""Price of inference in one region, in tenths of the global price. It applies to the tokens of all tiers."""
+"""The price of inference in one region, in tenths of the global price. It applies to tokens in all tiers."""
 ANTHROPIC_WITHOUT_REGIONS = re.compile(
     r"claude-(?:v1|2|3|instant|4-|opus-4-(?:0|1|5|2025)|(?:sonnet|haiku)-4-(?:0|5|2025))"
 )
-"""The models before 4.6, whose price does not depend on the region.
+"""Models before Claude 4.6. Their price does not depend on the region.
 
 Source: platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing".
 """
@@ -19,17 +19,16 @@ OPENAI_WITHOUT_REGIONS = re.compile(
     r"(?:ft:)?(?:gpt-(?:3|4|oss|image-1|audio(?:$|-mini|-2025))|gpt-5(?:$|-(?!\d)|-2025|[.-][0-3](?!\d))"
     r"|o[134](?!\d)|chatgpt-|codex-mini|computer-use|text-|babbage|davinci)"
 )
-"""The models released before March 5, 2026, which cost the same at endpoints of one region.
+"""Models that were released before March 5, 2026. Their price does not depend on the region.
 
-Source: developers.openai.com/api/docs/guides/data-residency. A model that is not known to be older has the
-surcharge.
+Source: developers.openai.com/api/docs/guides/data-residency. All other models have the surcharge.
 """
 
 
 def depends_on_region(provider_id: str, model: str) -> bool:
-    """Return whether inference in one region costs more than elsewhere.
+    """Return whether inference in one region costs more than global inference.
 
-    xAI charges it for every model that its regional endpoint has (docs.x.ai/developers/advanced-api-usage/
+    At xAI, this is true for every model of its regional endpoints (docs.x.ai/developers/advanced-api-usage/
     regions).
     """
     match provider_id:
@@ -44,7 +43,7 @@ def depends_on_region(provider_id: str, model: str) -> bool:
 
 
 def with_surcharge(tier_rates: TierRates) -> TierRates:
-    """Return the rates of a tier with the surcharge of a region."""
+    """Return the rates of a tier with the surcharge for one region."""
     return TierRates(
         surcharged_rates(tier_rates.base),
         tuple((start, surcharged_rates(rates)) for start, rates in tier_rates.tiers),
@@ -52,7 +51,7 @@ def with_surcharge(tier_rates: TierRates) -> TierRates:
 
 
 def at_regional_endpoint(price: Price) -> Price:
-    """Return the price of a model at an endpoint for one region; fees of tools stay as they are."""
+    """Return the price of a model at an endpoint for one region. Fees of tools do not change."""
     standard = with_surcharge(price)
     return replace(
         price,

@@ -1,6 +1,6 @@
-"""Bring the cost of past requests to the prices that apply to their time.
+"""Recompute the cost of past requests with the prices that are now stored for their time.
 
-Records stay unchanged: each difference is added as a correction, a record of its own.
+Records are not changed. If a cost differs, a correction with the difference is added.
 """
 
 import datetime as dt
@@ -18,7 +18,7 @@ from billing.pricing import Price, Tokens
 from projects.models import Project
 
 BATCH_SIZE = 500
-"""Records in one transaction. The gateway cannot settle requests until the transaction ends."""
+"""Maximum number of records in a transaction, during which an SQL ledger cannot settle requests."""
 UNBILLED_OUTCOMES = (
     Outcome.CACHED,
     Outcome.UNAUTHENTICATED,
@@ -27,18 +27,19 @@ UNBILLED_OUTCOMES = (
     Outcome.RATE_LIMITED,
     Outcome.INVALID_REQUEST,
 )
-"""Outcomes of requests that were not sent to a provider."""
+"""The outcomes of requests that were not sent to a provider, and so cannot have a cost."""
 
 PriceLookup = Callable[[str, str, dt.datetime], Price | None]
-"""Takes the provider and the model of a record, and a moment; returns None if no price is known."""
+"""Takes the provider and model of a record, and a time. Returns None if no price is known."""
 
 
 @dataclass(slots=True)
 class RepriceSummary:
-    """Counts of the records that were checked and changed.
+    """Counts of the records that were checked and corrected. Money is nano-USD.
 
-    `unpriced` records have no known price even now. `left_at_reserved` records keep the amount that was
-    reserved for them, because their usage is not known. Money is nano-USD.
+    `newly_priced` is the number of corrected records that had no price before. `unpriced` is the number of
+    records that still have no known price. `left_at_reserved` is the number of records that keep their
+    reserved amount as cost, because their usage is not known.
     """
 
     records: int = 0
@@ -56,7 +57,7 @@ class RepriceSummary:
 
 @dataclass(slots=True)
 class CorrectedRecord:
-    """A record with the corrections that were made to it."""
+    """A record with its corrections."""
 
     record: UsageEntry
     corrections: list[UsageEntry] = field(default_factory=list)
@@ -75,10 +76,10 @@ class CorrectedRecord:
 
     @property
     def billing_record(self) -> UsageEntry:
-        """The entry whose service tier and tool calls are billed.
+        """The entry whose service tier and extras are billed.
 
-        This is a late settlement if there is one: it has reported usage, where the record has only an
-        estimate.
+        This is the late correction, if there is one, because it has the reported usage. The record then only
+        has an estimate.
         """
         late = CorrectionReason.LATE.value
         return next((entry for entry in self.corrections if entry.correction_reason == late), self.record)
@@ -89,12 +90,12 @@ class CorrectedRecord:
 
     @property
     def has_computed_cost(self) -> bool:
-        """Return whether the cost was computed from tokens, and is not a reserved amount."""
+        """Return whether the cost was computed from tokens. Otherwise it is a reserved amount."""
         costs = [price.cost(self.tokens, self.billing_record.billable_extras) for price in self.prices] or [0]
         return self.cost_nano in costs
 
     def correction_for(self, price: Price) -> UsageEntry | None:
-        """Return the correction that brings the record to this price; None if it has that cost already."""
+        """Return the correction that changes the cost to that of a price; None if the cost is equal."""
         tier_price = price.for_tier(self.billing_record.service_tier)
         cost = tier_price.cost(self.tokens, self.billing_record.billable_extras)
         if cost == self.cost_nano and self.prices:
@@ -113,9 +114,9 @@ class Repricer:
         self.price_at = price_at
 
     def run(self, first: dt.date, last: dt.date, model: str = "", *, dry_run: bool = False) -> RepriceSummary:
-        """Reprice the days from `first` to `last`, both included, in the project's timezone.
+        """Reprice the days from `first` to `last` (inclusive), in the project's timezone.
 
-        A dry run counts the corrections and writes none. Raises LedgerUnavailable.
+        A dry run only counts the corrections. Raises LedgerUnavailable.
         """
         summary = RepriceSummary()
         for ids in self.batches(first, last, model):
@@ -126,7 +127,7 @@ class Repricer:
         return summary
 
     def batches(self, first: dt.date, last: dt.date, model: str) -> Iterator[Sequence[UUID]]:
-        """Yield the ids of the records that may be repriced, in order."""
+        """Yield batches of ids of the records that may be repriced, in ascending order."""
         records = UsageRecord.objects.for_project(self.project).requests()
         records = records.filter(day__range=(first, last)).exclude(outcome__in=UNBILLED_OUTCOMES)
         if model:
@@ -144,7 +145,7 @@ class Repricer:
                 yield correction
 
     def reprice(self, corrected: CorrectedRecord, summary: RepriceSummary) -> UsageEntry | None:
-        """Return the correction that a record needs, and count why a record cannot be repriced."""
+        """Return the correction that a record needs, or None. Count records that cannot be repriced."""
         record = corrected.record
         price = self.price_at(record.provider, record.provider_model, record.created_at)
         summary.records += 1
@@ -166,7 +167,7 @@ def load_corrected_records(ids: Sequence[UUID]) -> list[CorrectedRecord]:
 
 
 def entry_from_record(row: UsageRecord) -> UsageEntry:
-    """Return a stored record as the ledger writes it."""
+    """Convert a stored record to a usage entry."""
     names = [name for name in UsageEntry.__struct_fields__ if name not in ("tokens", "price")]
     return UsageEntry(
         **{name: getattr(row, name) for name in names}, tokens=row.tokens, price=row.applied_price

@@ -1,8 +1,8 @@
-"""Prices of models that genai-prices does not list yet. It takes precedence as soon as it does.
+"""Prices of models that genai-prices does not list yet.
 
-`tests/billing/pricing/test_supplement.py` fails when a row is superseded: delete the row then. A model is
-only here if a source names its price. What no source names, such as the service tiers of a model, is left out
-and therefore has no known price.
+If genai-prices lists a model, its prices take precedence. `tests/billing/pricing/test_supplement.py` then
+fails, and the row must be deleted. Only prices with a source are here. If no source names the price of a
+service tier, the tier has no known price.
 """
 
 import re
@@ -13,13 +13,13 @@ from genai_prices.types import Tier, TieredPrices
 
 Prices = dict[str, Decimal | TieredPrices | None]
 LONG_CONTEXT_TOKENS = 272_000
-"""Length of a prompt above which OpenAI's models since GPT-5.4 cost more, for all tokens of the request."""
+"""If a prompt is longer, OpenAI's models since GPT-5.4 cost more, for all tokens of the request."""
 
 
 class SupplementRow(NamedTuple):
-    """The price of one model, in the terms of genai-prices.
+    """The price of one model, with fields named as in genai-prices.
 
-    `pattern` matches the whole name. `checked` is the day on which the sources were read.
+    `pattern` must match the whole name of the model. `checked` is the day on which the sources were read.
     """
 
     provider_id: str
@@ -30,12 +30,12 @@ class SupplementRow(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return what records name as the source of the price."""
+        """The source of the price, as records name it."""
         return f"supplement of {self.checked} to genai-prices"
 
 
 def openai_prices(input_usd: str, cached_usd: str, output_usd: str) -> Prices:
-    """Return the rates of an OpenAI model since GPT-5.6 from its standard ones, in USD per million tokens.
+    """Return the prices of an OpenAI model since GPT-5.6, from its rates in USD per million tokens.
 
     A cache write costs 1.25 times the input (developers.openai.com/api/docs/guides/prompt-caching). Above
     272,000 tokens, input and caches cost twice as much, and output 1.5 times (docs/models/gpt-6-astra).
@@ -56,7 +56,7 @@ def long_context(usd: Decimal, factor: Decimal | int) -> TieredPrices:
 def anthropic_prices(input_usd: str, cached_usd: str, output_usd: str) -> Prices:
     """Return the rates of a Claude model from its standard rates in USD per million tokens.
 
-    Cache writes cost 1.25 times the input for 5 minutes and twice as much for an hour
+    A cache write costs 1.25 times the input for 5 minutes, and twice the input for an hour
     (platform.claude.com/docs/en/build-with-claude/prompt-caching, "Pricing").
     """
     given = Decimal(input_usd)

@@ -1,9 +1,9 @@
-"""Fees of vendors for calls of tools that they run, if genai-prices does not list them. USD per call.
+"""Vendors' fees for server tools that genai-prices does not list, in USD per call.
 
-The kinds are those that `proxy/formats/metering/billable.py` counts. A tool that is neither here nor in
-genai-prices has no fee, only the cost of its tokens: Anthropic's web fetch; Google's URL context, code
-execution and file search. Anthropic bills code execution by the hour of a whole organisation, which no
-response reports (platform.claude.com/docs/en/about-claude/pricing, "Specific tool pricing").
+The kinds are those that `proxy/formats/metering/billable.py` counts. Tools that are neither here nor in
+genai-prices have no fee, only the cost of their tokens: Anthropic's web fetch; Google's URL context, code
+execution and file search. Anthropic bills code execution by the hour for a whole organisation, so no response
+reports its cost (platform.claude.com/docs/en/about-claude/pricing, "Specific tool pricing").
 """
 
 from decimal import Decimal
@@ -12,10 +12,10 @@ from billing.money import NANO
 from billing.pricing.price import Fee
 
 CONTAINER_FEES_USD = {"": "0.03", "_4g": "0.12", "_16g": "0.48", "_64g": "1.92"}
-"""Fee of a container for 20 minutes, by its memory in GB; the default is 1 GB.
+"""The fee of a container for 20 minutes, by the suffix for its memory. Without a suffix, it has 1 GB.
 
-OpenAI bills containers by the minute, at least five. No response reports how long a container ran, so the
-gateway charges 20 minutes, the time for which OpenAI lists prices.
+OpenAI bills containers by the minute, and at least five minutes. No response reports how long a container
+ran, so the gateway charges 20 minutes, for which OpenAI lists prices.
 """
 TOOL_FEES_USD: dict[str, dict[str, str]] = {
     # developers.openai.com/api/docs/pricing, "Tools": web search, containers of the code interpreter and of
@@ -33,14 +33,14 @@ TOOL_FEES_USD: dict[str, dict[str, str]] = {
     },
 }
 NON_REASONING_PREVIEW_SEARCH_FEE = "0.025"
-"""Fee of a preview search by a model that does not reason."""
+"""The fee of a preview search by a model that does not reason."""
 NON_REASONING = ("gpt-4o", "gpt-4.1")
 SEARCH_MODEL_FEES: dict[str, str] = {
     "gpt-4o-search-preview": "0.025",
     "gpt-4o-mini-search-preview": "0.025",
     "gpt-5-search-api": "0.01",
 }
-"""Fee per request of models that search at every request and do not report it (same page, "Web search")."""
+"""Fees per request of models that search in every request without reporting it (same page, "Web search")."""
 SEARCH_BILLED_PER_PROMPT = ("gemini-2.", "gemini-1.")
 """Prefixes of Google's models whose searches are billed per prompt. For other models, each query is billed
 (ai.google.dev/gemini-api/docs/google-search, "Pricing", and .../maps-grounding, "Pricing and rate limits").
@@ -49,21 +49,24 @@ MAPS_TOOL = "google_maps"
 MAPS_FEE_PER_PROMPT, MAPS_FEE_PER_QUERY = "0.025", "0.014"
 """Fees beyond the free quota (ai.google.dev/gemini-api/docs/pricing, "Grounding with Google Maps")."""
 IMAGE_MODELS = ("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "chatgpt-image-latest", "gpt-image-2")
-"""Prefixes of the models that OpenAI's image generation tool uses.
+"""Prefixes of the names of models that OpenAI's image generation tool uses.
 
-The names of later models start with gpt-image-2, and they have its rates
+Later models have names that start with gpt-image-2, and have its rates
 (developers.openai.com/api/docs/guides/image-generation, "Cost and latency").
 """
 AUDIO_PRICES: dict[str, tuple[str, str]] = {
     "gpt-4o-audio-preview": ("40", "80"),
     "gpt-4o-mini-audio-preview": ("10", "20"),
 }
-"""USD per million audio tokens of the input and of the output, for models of which genai-prices has only text
-prices (the models' own pages at developers.openai.com/api/docs/models, "Audio tokens")."""
+"""USD per million audio tokens of the input and of the output.
+
+These are models for which genai-prices only has text prices. Sources are the models' pages at
+developers.openai.com/api/docs/models, "Audio tokens".
+"""
 
 
 def tool_fees_for(provider_id: str, model: str) -> dict[str, Fee]:
-    """Return the fees of these tables for a model, by kind of tool."""
+    """Return the fees of a model from the tables above, by kind of tool."""
     fees = {kind: Fee(kind, usd_to_nano(usd)) for kind, usd in TOOL_FEES_USD.get(provider_id, {}).items()}
     if "web_search_preview" in fees and model.startswith(NON_REASONING):
         fees["web_search_preview"] = Fee("web_search_preview", usd_to_nano(NON_REASONING_PREVIEW_SEARCH_FEE))
@@ -78,7 +81,7 @@ def tool_fees_for(provider_id: str, model: str) -> dict[str, Fee]:
 
 
 def fee_per_request(model: str) -> int:
-    """Return the fee in nano-USD of each request to a model that searches at every request; else 0."""
+    """Return the fee per request, in nano-USD, of a model that searches in every request; 0 for others."""
     names = [name for name in SEARCH_MODEL_FEES if model.startswith(name)]
     return usd_to_nano(SEARCH_MODEL_FEES[max(names, key=len)]) if names else 0
 

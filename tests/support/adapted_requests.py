@@ -1,4 +1,4 @@
-"""Requests as a provider gets them: adapted to what it rejects, in its format."""
+"""Rendered requests that are adapted to what their provider rejects."""
 
 from proxy.formats.codec import ClientRequest, RenderedRequest
 from proxy.formats.constraints.adaptation import adapt
@@ -13,7 +13,7 @@ from proxy.pipeline.conversion import ConvertedRequest, parse_request
 def render_adapted(
     request: Request, destination: Destination, quirks: Quirks | None = None
 ) -> RenderedRequest:
-    """Return the request that leaves, with all that `x-gateway-dropped` names."""
+    """Return the rendered request, with the names of all dropped settings (`x-gateway-dropped`)."""
     codec, quirks = CODECS[destination.format], quirks or Quirks()
     request, left_out = adapt_to_target(request, codec.FORMAT, codec.server_tools_for(request, quirks))
     adapted = adapt(request, destination)

@@ -1,4 +1,4 @@
-"""Agent loops with the Python SDKs: send what the tools returned until the model writes a final text."""
+"""Agent loops with the Python SDKs: send tool results until the model writes a final text."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def chat_completions_loop(client: Any, model: str, streamed: bool) -> str:
-    """Return the final text. As agents do, send the reasoning back where a server shows it."""
+    """Return the final text. If the server returns reasoning, send it back, as agents do."""
     messages: list[Json] = [{"role": "user", "content": QUESTION}]
     request: Json = {"model": model, "tools": [{"type": "function", "function": FUNCTION}]}
     for _ in range(MAX_TURNS):
@@ -60,7 +60,7 @@ def chat_history(message: Any) -> Json:
 
 
 def responses_loop(client: Any, model: str, streamed: bool, stored: bool) -> str:
-    """Return the final text. A stateless client sends all items back; one that stores names the response."""
+    """Return the final text. Send all items back, or the response's id if the client stores responses."""
     request: Json = {
         "model": model,
         "tools": [{"type": "function", **FUNCTION, "strict": False}],
@@ -92,7 +92,7 @@ def final_response(client: Any, streamed: bool, **request: Any) -> Any:
 
 
 def messages_loop(client: Any, model: str, streamed: bool) -> str:
-    """Return the final text of a client that wants to see the thinking."""
+    """Return the final text of a client that requests thinking."""
     messages: list[Json] = [{"role": "user", "content": QUESTION}]
     request: Json = {
         "model": model,

@@ -1,4 +1,4 @@
-"""Coding agents and JavaScript SDKs, as npm installs them, with an address, a key and a model."""
+"""Runs coding agents and JavaScript SDKs from npm with a base URL, an API key and a model."""
 
 import json
 import os
@@ -31,7 +31,7 @@ GEMINI_SETTINGS = {
 
 
 class NodeClient:
-    """A program of the npm packages, with a home directory and an environment of its own."""
+    """A program from npm with its own home directory and environment."""
 
     def __init__(self, url: str, key: str, directory: Path) -> None:
         self.url, self.key = url, key
@@ -65,7 +65,7 @@ class NodeClient:
 
 
 class Agent(NodeClient, ABC):
-    """An agent. `run` begins a conversation, and `resume` continues it, on another model if need be."""
+    """An agent. `run` begins a conversation, and `resume` continues it, optionally with another model."""
 
     @abstractmethod
     def run(self, model: str) -> str: ...

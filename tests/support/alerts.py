@@ -30,7 +30,7 @@ def thresholds(budget: Budget) -> list[int]:
 
 
 def with_webhook(budget: Budget, url: str) -> tuple[Webhook, str]:
-    """Send the alerts to this URL only, and create one."""
+    """Send alerts only to this URL, and create an alert."""
     webhook, secret = webhook_at(budget.project, url)
     budget.alert_members.clear()
     budget.alert_webhooks.add(webhook)
@@ -45,7 +45,7 @@ def make_deliveries_due() -> None:
 
 @contextmanager
 def raw_server(response: bytes | None) -> Iterator[str]:
-    """Run a server that does not speak HTTP: it sends these bytes to any request, or nothing at all."""
+    """Run a server that sends these bytes in response to any request, or nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
 

@@ -45,7 +45,7 @@ ABSENT = object()
 
 
 def connect(project: Project, format: str, upstream: LocalUpstream) -> None:
-    """Give the project an account at the local upstream if the operator's account has another format."""
+    """Create a credential for the local upstream if the operator's account has another format."""
     if ACCOUNTS[format] == "other":
         stored = Credential(
             project=project, slug="other", provider=format, base_url=upstream.url.removesuffix("/v1")
@@ -183,7 +183,7 @@ def responses_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
 
 
 def anthropic_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
-    """Return a stream that reports the input at its start, as Anthropic's do, and `usage` at its end."""
+    """Return a stream of Anthropic's format: it reports the input at its start, and `usage` at its end."""
     start = anthropic_response("") | {"stop_reason": None, "usage": {"input_tokens": 7, "output_tokens": 1}}
     deltas = [event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": text})] * (
         pieces if text else 0

@@ -1,4 +1,4 @@
-"""A request as a billing provider reads it: what it uses, and what it costs by a price list."""
+"""A request as the billing provider reads it, with its usage and its cost."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from billing.pricing import Price, Tokens
 
 UNLISTED_MULTIPLE = 6
-"""The multiple of the standard price that a tier without rates in the price list costs."""
+"""The factor on the standard price for tiers that have no rates in the price list."""
 INPUT, CACHED = 10, 4
 DEFAULT_OUTPUT = 3000
 CALLS_OF_A_TOOL = 2
 STANDARD_TIERS = ("", "auto", "default", "standard", "standard_only", "unspecified", "flex", "scale")
-"""Tiers at the standard price at most. `flex` costs less, and `scale` is paid in advance."""
+"""Tiers that cost at most the standard price. `flex` costs less, and `scale` is paid in advance."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Job:
 
     @property
     def tokens(self) -> Tokens:
-        """Return the tokens: a part of the input was cached."""
+        """Return the used tokens. A part of the input was cached."""
         return Tokens(input=INPUT - CACHED, cache_read=CACHED, output=self.output)
 
     @property
@@ -50,7 +50,7 @@ class Job:
         return self.region if self.region == "us" and self.has_standard_tier else self.tier
 
     def cost_nano(self, price: Price) -> int:
-        """Return the bill by this price."""
+        """Return the cost with this price, in nano-USD."""
         known = {name for name, _ in price.service_tiers}
         cost = price.for_tier(self.billed_tier).cost(self.tokens, self.extras)
         return cost if self.has_standard_tier or self.tier in known else cost * UNLISTED_MULTIPLE

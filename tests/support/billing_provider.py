@@ -1,7 +1,7 @@
-"""Provider that uses all that a request allows, and bills it by the same price list as the gateway.
+"""Provider that bills as much as a request allows, with the same price list as the gateway.
 
-It bills what it received: the tier and the region that the request names, or those that it may choose; the
-longest output; and calls of its own tools. A tier that the price list lacks costs a multiple.
+It bills the tier and the region that the request names, or the most expensive ones that it may choose, the
+longest allowed output, and calls of server tools. A tier without rates in the price list costs a multiple.
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Wire formats of the billing provider: what a request may cost, and how its usage is reported."""
+"""Wire formats of the billing provider: how it reads requests and reports usage."""
 
 import re
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ def text_field(value: object) -> str:
 
 
 def has_tool(body: Json, name: str) -> bool:
-    """Return whether the request offers a tool of the provider whose type begins with `name`."""
+    """Return whether the request offers a server tool whose type begins with `name`."""
     tools = body.get("tools")
     return any(
         str(tool.get("type")).startswith(name) or name in tool

@@ -1,4 +1,4 @@
-"""Several gateway processes in front of one provider that counts what it bills."""
+"""Several gateway processes in front of one provider that counts its charges."""
 
 import asyncio
 import os
@@ -89,7 +89,7 @@ class Cluster:
     def assert_consistent(self) -> None:
         """Compare the records with what the provider has billed.
 
-        Wait for it until no reservation is open and every record is written.
+        Wait first until no reservation is open and every record is written.
         """
         deadline = time.monotonic() + ORPHANS_SETTLED_S
         while (audit := self.audit()).returncode != 0 or " 0 open reservations" not in audit.stdout:
@@ -147,7 +147,7 @@ def cluster(data: Path, servers: dict[str, str], processes: int = PROCESSES) -> 
 
 @contextmanager
 def own_servers() -> Iterator[dict[str, str]]:
-    """Yield a PostgreSQL with a deployment's settings and an empty Redis, if the tests run on servers."""
+    """Yield a PostgreSQL with production settings and an empty Redis, if the tests run on servers."""
     if not ON_SERVERS:
         yield {}
         return

@@ -1,4 +1,4 @@
-"""Clients of each format, which keep their history as the vendors' SDKs do and send it back."""
+"""Clients of each format, which store the history like the vendors' SDKs and send it back."""
 
 import json
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Vendor:
 
 @dataclass(frozen=True)
 class Turn:
-    """A request to a vendor, why it refused that, what it answered, and the settings that were dropped."""
+    """A request to a vendor, the reasons of a rejection, the response, and the dropped settings."""
 
     sent: bytes
     violations: tuple[str, ...]
@@ -42,7 +42,7 @@ class Turn:
 
 @dataclass
 class Client:
-    """A client; a subclass knows its format's requests and responses."""
+    """A client. Subclasses implement the requests and responses of their format."""
 
     format: str
     streams: bool
@@ -50,7 +50,7 @@ class Client:
     provider: StrictProvider = field(default_factory=StrictProvider)
 
     def take_turn(self, vendor: Vendor) -> Turn:
-        """Let a vendor answer through the gateway, and keep its response with the results of its calls."""
+        """Send the history through the gateway. Store the response and the results of its tool calls."""
         plan = self.plan(vendor)
         upstream = plan.render_upstream(None)
         path = vendor.prefix + upstream.path.partition("?")[0]
@@ -191,7 +191,7 @@ class GeminiClient(Client):
 
 
 class ThoughtlessGeminiClient(GeminiClient):
-    """A client that shows thoughts and does not keep them, as Gemini CLI."""
+    """A client that shows thoughts but does not store them, like Gemini CLI."""
 
     def kept(self, content: Json) -> Json:
         kept = super().kept(content)

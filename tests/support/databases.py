@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Valkey servers for tests, run from their wheels on their own port and directory."""
+"""Real PostgreSQL and Valkey servers for tests, each with its own port and directory."""
 
 import os
 import pwd
@@ -37,7 +37,7 @@ class ServerStartError(Exception):
 
 
 class Server:
-    """Running server. A test may stop it in any way, and start it again with the same port and data."""
+    """A running server. A test may stop or kill it, and start it again with the same port and data."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Server:
         raise ServerStartError("the server did not start again")
 
     def stop(self) -> None:
-        """Stop the server in order; kill it if that takes longer than STOP_TIMEOUT_S."""
+        """Shut the server down. Kill it if this takes longer than STOP_TIMEOUT_S."""
         self.process.send_signal(self.stop_signal)
         try:
             self.process.wait(STOP_TIMEOUT_S)
@@ -227,7 +227,7 @@ def running_server(
     stop_signal: signal.Signals = signal.SIGTERM,
     sandboxed: bool = True,
 ) -> Iterator[Server]:
-    """Run a server on a free port while the block runs; take another port if a process gets there first."""
+    """Run a server on a free port. If another process takes the port first, try another port."""
     for attempt in range(ATTEMPTS):
         port, log = free_port(), home / f"server-{attempt}.log"
         url = address(port)
@@ -250,7 +250,7 @@ def running_server(
 def spawn(
     command: Sequence[str], home: Path, log: Path, *, sandboxed: bool = True
 ) -> subprocess.Popen[bytes]:
-    """Start a process in its own session: Ctrl-C reaches only the tests, which then stop the server."""
+    """Start a process in its own session, so that Ctrl-C reaches only the tests, which stop the server."""
     identity = sandbox() if sandboxed else None
     environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""Environment of the tests. The caller's configuration does not reach them, and they leave no files."""
+"""Isolated environment of the tests: without the caller's configuration, in a temporary directory."""
 
 import os
 import tempfile

@@ -115,7 +115,7 @@ def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook
 
 
 def project_objects(project: Project) -> dict[str, Budget | Webhook]:
-    """Return the budget or webhook of each page about one of them, by the page's name."""
+    """Return, by page name, the budget or webhook that a page shows."""
     budget, _ = Budget.objects.get_or_create(
         project=project, key=None, period=Period.TOTAL, defaults={"limit_nano": USD}
     )

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class FakeServices:
-    """Replacement of `running_services` that records start and stop. The next `failures` starts fail."""
+    """Replaces `running_services`, and records start and stop. The next `failures` starts fail."""
 
     def __init__(self) -> None:
         self.events: list[str] = []

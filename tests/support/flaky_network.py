@@ -1,4 +1,4 @@
-"""Proxy in front of PostgreSQL that loses data, or delivers them late."""
+"""Proxy in front of PostgreSQL that drops or delays data."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from billing.ledger.sql.postgresql import PostgresConnection
 
 
 class FlakyProxy:
-    """Proxy that can swallow what it receives, and deliver it much later."""
+    """A proxy that can hold received data, and deliver it much later."""
 
     def __init__(self, host: str, port: int) -> None:
         self.server = (host, port)
@@ -25,7 +25,7 @@ class FlakyProxy:
         ]
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward data. Once any are lost, all later data of the connection are, and its end too."""
+        """Forward data. If any data is lost, all later data and the end of the connection are lost too."""
         lost = False
         while data := await reader.read(65536):
             lost = lost or self.is_swallowing
@@ -48,7 +48,7 @@ class FlakyProxy:
 
 
 class DisconnectAtCommit(PostgresConnection):
-    """Connection whose proxy swallows everything from the next COMMIT on, if `proxy_to_cut` is set."""
+    """A connection whose proxy drops all data from the next COMMIT, if `proxy_to_cut` is set."""
 
     proxy_to_cut: FlakyProxy | None = None
 

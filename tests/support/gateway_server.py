@@ -1,4 +1,4 @@
-"""Gateway processes as an operator starts them, each with its own data and an empty environment."""
+"""Gateway processes, started as by an operator, each with its own data and an empty environment."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import httpx
 import psycopg
 
 START_S = 90
-"""Longest time for a start, which migrates an empty database. A loaded machine needs that long."""
+"""Maximum time for a start, which migrates an empty database. A loaded machine needs this long."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

@@ -1,4 +1,4 @@
-"""Test harness for the ledger on each store: processes that start, serve, die and return."""
+"""Test harness for the ledger on each store, with processes that start, serve and crash."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ BACKENDS = ("postgresql", "redis") if ON_SERVERS else ("sqlite",)
 
 @dataclass
 class LedgerHarness:
-    """The ledger on SQL. `processes` is how many may serve at once."""
+    """The ledger on SQL. `processes` is the number of processes that may use it at the same time."""
 
     processes: int = 1
     running: list[Ledger] = field(default_factory=list)
@@ -82,19 +82,19 @@ class LedgerHarness:
         """Wait until all records are in the database."""
 
     async def window_total(self, budget_limit: BudgetLimit, day: date = TODAY) -> tuple[int, int]:
-        """Return what is spent and reserved in a budget's window."""
+        """Return the sum of the spent and reserved amounts in a budget's window."""
         budget = await Budget.objects.select_related("project").aget(pk=budget_limit.id)
         found = await sync_to_async(window_balances)(budget.project, [budget], day)
         return found[budget.pk].spent, found[budget.pk].reserved
 
     def adopt(self, frozen: Ledger, ledger: Ledger, id: UUID) -> None:
-        """Move a reservation from the memory of a killed process to another one.
+        """Move a reservation from the memory of a killed process to another process.
 
-        The latter then settles it as if the killed process had only been frozen.
+        The other process then settles it, as if the killed process had only been suspended.
         """
 
     async def wipe(self) -> None:
-        """Empty the store of the counters, if it is not the database."""
+        """Delete all counters, unless they are in the database."""
 
     async def open_reservations(self) -> int:
         """Return the number of open reservations."""
@@ -147,7 +147,7 @@ class RedisLedgerHarness(LedgerHarness):
             ledger.pending.reservations[id] = reservation
 
     async def wipe(self) -> None:
-        """Empty Redis. Every process notices at its next tick, before windows may open again."""
+        """Empty Redis. Every process notices this at its next tick, before windows may open again."""
         blocking_client().flushdb()
         with patch.object(epochs, "REBUILD_GRACE_S", REBUILD_TIMEOUT_S):
             for ledger in self.running:

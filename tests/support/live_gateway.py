@@ -1,4 +1,4 @@
-"""Gateway for tests: the real server on a real socket, in a thread, on the test database."""
+"""Gateway for tests: the real server in a thread, with a real socket and the test database."""
 
 import threading
 import time
@@ -84,7 +84,7 @@ def upstream(local_upstream: LocalUpstream) -> LocalUpstream:
 
 @pytest.fixture
 def demo_project(transactional_db: None) -> Project:
-    """Project that may use the operator's credentials."""
+    """The project that may use the operator's credentials."""
     return Project.objects.create_with_owner("Demo", slug="demo", uses_operator_credentials=True)
 
 
@@ -104,7 +104,7 @@ def gateway(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> I
 
 @pytest.fixture(autouse=True)
 def wait_for_records(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Wait for the records of a test: its tables are emptied after it."""
+    """Wait until the records of a test are written, because its tables are emptied afterwards."""
     if "live_gateway" in request.fixturenames:
         request.getfixturevalue("transactional_db")
         yield

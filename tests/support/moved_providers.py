@@ -1,4 +1,4 @@
-"""Providers of the catalog on the local upstream, each format at a path of its own."""
+"""Providers of the catalog, moved to the local upstream, with a separate path for each format."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ ReachProvider = Callable[[str], None]
 
 
 async def short_response(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    """Respond with a short text in the format of the path, which is not a stream."""
+    """Respond with a short text in the format of the path, without streaming."""
     usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
     if request.path.endswith("/responses"):
         message = {

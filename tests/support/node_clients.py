@@ -1,4 +1,4 @@
-"""npm packages of the tests with agents, installed once into a cache outside the repository."""
+"""Installation of the npm packages for tests with agents, into a cache outside of the repository."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ INSTALL = ("install", "--ignore-scripts", "--no-package-lock", "--no-audit", "--
 
 
 class NodeClientsMissing(Exception):
-    """The packages cannot be used. The message is a sentence that says why."""
+    """Raised if the packages cannot be used. The message says why."""
 
 
 def install() -> Path:
@@ -44,7 +44,7 @@ def cache() -> Path:
 
 
 def install_into(directory: Path) -> None:
-    """Install beside `directory` and rename, so that an interrupted installation is not used."""
+    """Install into another directory, then rename it, so that an interrupted installation is not used."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent) as name:
         unfinished = Path(name) / "packages"

@@ -1,4 +1,4 @@
-"""Pages as tests read them: their text, and the errors at fields of a form."""
+"""Reads pages for tests: their text, and the errors of form fields."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def open_page(user: User, name: str, project: Project) -> str:
 
 
 def field_error(response: Any, field: str) -> str:
-    """Return the error shown at a field."""
+    """Return the error of a form field."""
     page = response.content.decode()
     assert f'id="id_{field}_error"' in page, page_text(response)
     return str(page.split(f'id="id_{field}_error"')[1].split("</div>")[0].replace("&#x27;", "'"))

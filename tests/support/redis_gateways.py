@@ -1,4 +1,4 @@
-"""Several processes with a ledger on a Redis of their own, for tests that kill, empty or pause it."""
+"""Several processes with a separate Redis for their ledger, which tests can kill, empty or pause."""
 
 import asyncio
 from contextlib import suppress
@@ -26,7 +26,7 @@ WINDOW = "2026-11-20"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PROCESSES = 4
 LONG_TIMEOUT = OutagePolicy(timeout_s=0.3)
-"""Redis shares its two cores with the tests."""
+"""Longer than the default, because Redis shares its two cores with the tests."""
 
 needs_servers = pytest.mark.skipif(not ON_SERVERS, reason="needs Redis and PostgreSQL")
 

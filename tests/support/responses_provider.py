@@ -23,7 +23,7 @@ TEXT = "Otters explore the outer planets"
 
 @dataclass
 class ResponsesProvider:
-    """State of the provider. A test ends background responses with `finish`; `calls` lists its requests."""
+    """The provider. A test ends background responses with `finish`. `calls` lists the received requests."""
 
     responses: dict[str, Json] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
@@ -98,7 +98,7 @@ class ResponsesProvider:
         return self.holds_streams or self.responses[id]["status"] in ("queued", "in_progress")
 
     async def stream(self, request: web.Request, id: str, after: int = -1) -> web.StreamResponse:
-        """Stream the events after a sequence number; the last ones wait for the end of the response."""
+        """Stream the events after a sequence number. The last events wait until the response has ended."""
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         begun = {**self.responses[id], "status": "in_progress", "output": [], "usage": None}

@@ -1,4 +1,4 @@
-"""Random values of the types of the vendors' SDKs: every field, with the values that its type allows."""
+"""Random values for the types of the vendors' SDKs: all fields, with values that their types allow."""
 
 import random
 import types
@@ -74,7 +74,7 @@ class ValueGenerator:
 
 
 def hints_of(kind: Any) -> dict[str, Any]:
-    """Return the types of the fields, by their names on the wire."""
+    """Return the types of the fields, by their names in JSON."""
     if is_kind_of(kind, BaseModel):
         return {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
     return get_type_hints(kind, include_extras=True)

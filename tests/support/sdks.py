@@ -56,7 +56,7 @@ CONFIG = types.GenerateContentConfig(
 
 
 def respond_with(codec: Any, neutral_response: Response) -> Handler:
-    """Return a provider that responds with this in its own format, streamed or not."""
+    """Return a provider that sends this response in its format, as a stream if the request asks for one."""
 
     async def respond(upstream_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if not (body.get("stream") or "streamGenerateContent" in upstream_request.path):

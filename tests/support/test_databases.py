@@ -1,4 +1,4 @@
-"""Tests run on the databases that their run is meant for."""
+"""Tests use the databases of their run."""
 
 import pytest
 from django.conf import settings

@@ -1,4 +1,4 @@
-"""The npm packages are installed once, and a reason is given if they cannot be."""
+"""The npm packages are installed once. If this fails, the reason is shown."""
 
 from pathlib import Path
 

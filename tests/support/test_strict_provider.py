@@ -1,4 +1,4 @@
-"""The strict provider accepts what it asks for, and refuses what the vendors refuse."""
+"""The strict provider accepts valid conversations, and rejects what the vendors reject."""
 
 from copy import deepcopy
 from typing import Any

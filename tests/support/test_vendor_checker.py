@@ -1,4 +1,4 @@
-"""The checker finds what each rule of the table is about, in requests that nothing has adapted."""
+"""The checker finds violations of each rule of the table in requests that are not adapted."""
 
 from typing import Any, get_args
 

@@ -1,4 +1,4 @@
-"""Provider on loopback. A test sets its responses and reads the requests that it received."""
+"""A provider on the loopback interface. A test sets its responses, and reads the received requests."""
 
 import asyncio
 import threading

@@ -1,5 +1,6 @@
-"""Scripted provider of all four wire formats that refuses what the vendors refuse.
+"""Scripted provider of all four wire formats that rejects what the vendors reject.
 
-Its model runs a tool, then two tools at once, and then writes a text with a marker. So an agent that reports
-the marker has finished its loop: every call, result, id and signature came back as the vendor demands it.
+Its model calls a tool, then two tools at once, and then writes a text with a marker. If an agent shows the
+marker, its loop was successful: it has sent back all calls, results, ids and signatures as the vendor
+requires.
 """

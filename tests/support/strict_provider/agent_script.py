@@ -1,4 +1,4 @@
-"""Turns of the scripted model: text with one tool call, two calls at once, text with a marker."""
+"""The turns of the scripted model: a text with one tool call, two calls at once, a text with a marker."""
 
 import json
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Input of the model: the tools, and what happened since the user's last message."""
+    """The input of the model: the tools, and the calls and results since the user's last message."""
 
     tools: tuple[Tool, ...] = ()
     results: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ def calls_of(conversation: Conversation) -> tuple[Call, ...]:
 
 
 def wanted_tool(conversation: Conversation) -> Tool | None:
-    """Return the tool that is forced, else one that runs a command, else the first one."""
+    """Return the tool that the request forces, or else one that runs a command, or else the first one."""
     by_name = {tool.name: tool for tool in conversation.tools}
     preferred = (conversation.forced_tool, *SHELL_TOOLS)
     found = (by_name[name] for name in preferred if name in by_name)

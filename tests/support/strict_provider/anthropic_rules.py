@@ -1,4 +1,4 @@
-"""Rules of Anthropic's Messages API about a conversation.
+"""Rules of Anthropic's Messages API for conversations.
 
 Sources: platform.claude.com/docs/en/api/messages, .../build-with-claude/extended-thinking ("Preserving
 thinking blocks"), .../agents-and-tools/tool-use/implement-tool-use, and the error messages of the API.
@@ -30,7 +30,7 @@ MIN_BUDGET = 1024
 
 
 def violations(body: Json) -> Iterator[str]:
-    """Yield what Anthropic would refuse in the messages and in the settings that depend on them."""
+    """Yield the reasons for which Anthropic would reject the messages, or settings that depend on them."""
     if not isinstance(body.get("max_tokens"), int):
         yield "max_tokens: Field required"
     messages = body.get("messages") or []

@@ -1,4 +1,4 @@
-"""Rules of Gemini's generateContent about a conversation.
+"""Rules of Gemini's generateContent for conversations.
 
 Sources: ai.google.dev/api/caching#Content and #Part, ai.google.dev/gemini-api/docs/function-calling,
 .../thought-signatures ("Gemini 3 enforces strict validation"), and the error messages of the API.
@@ -49,7 +49,7 @@ RESULT_FIELDS = {"id", "name", "response", "parts", "willContinue", "scheduling"
 
 
 def with_camel_case(value: Any) -> Any:
-    """Return a body with its fields in camelCase: Google's APIs accept snake_case too."""
+    """Return a body with its fields in camelCase, because Google's APIs accept snake_case too."""
     if isinstance(value, list):
         return [with_camel_case(item) for item in value]
     if not isinstance(value, dict):
@@ -64,7 +64,7 @@ def camel_case(name: str) -> str:
 
 
 def violations(body: Json, model: str) -> Iterator[str]:
-    """Yield what Gemini would refuse in the contents."""
+    """Yield the reasons for which Gemini would reject the contents."""
     contents = body.get("contents") or []
     if not contents:
         yield "* GenerateContentRequest.contents: contents is not specified"

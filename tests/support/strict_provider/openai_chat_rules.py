@@ -1,4 +1,4 @@
-"""Rules of OpenAI's Chat Completions, and of compatible servers, about a conversation.
+"""Rules of OpenAI's Chat Completions, and of compatible servers, for conversations.
 
 Sources: platform.openai.com/docs/api-reference/chat/create, and the error messages of the API.
 """
@@ -38,7 +38,7 @@ CALL_FIELDS = {"id", "type", "function", "custom"}
 
 
 def violations(body: Json, knows_reasoning: bool = False) -> Iterator[str]:
-    """Yield what OpenAI would refuse in the messages and tools, or a server that shows its reasoning."""
+    """Yield the reasons for which OpenAI, or a server that returns reasoning, would reject a request."""
     messages = body.get("messages") or []
     if not messages:
         yield "Invalid 'messages': empty array. Expected an array with minimum length 1."
@@ -132,7 +132,7 @@ def tool_violations(body: Json) -> Iterator[str]:
 
 
 def reasoning_violations(body: Json) -> Iterator[str]:
-    """Yield calls that came back without their reasoning, which DeepSeek and Kimi refuse.
+    """Yield tool calls that the client sent back without their reasoning, which DeepSeek and Kimi reject.
 
     Source: api-docs.deepseek.com/guides/thinking_mode, "Tool calls".
     """

@@ -1,4 +1,4 @@
-"""Rules of OpenAI's Responses API about the items of a conversation.
+"""Rules of OpenAI's Responses API for the items of conversations.
 
 Sources: platform.openai.com/docs/api-reference/responses/create, docs/guides/reasoning ("Keeping reasoning
 items in context"), and the error messages of the API.
@@ -54,7 +54,7 @@ class ResponseStore:
 
 
 def items_of(body: Json, store: ResponseStore) -> list[Json]:
-    """Return the whole conversation: that of the previous response, then this input."""
+    """Return the whole conversation: the items of the previous response, then the input of this request."""
     sent = body.get("input") or []
     items = [{"type": "message", "role": "user", "content": sent}] if isinstance(sent, str) else list(sent)
     return [*store.conversations.get(body.get("previous_response_id") or "", ()), *items]
@@ -65,7 +65,7 @@ def type_of(item: Json) -> str:
 
 
 def violations(body: Json, store: ResponseStore) -> Iterator[str]:
-    """Yield what OpenAI would refuse in the items."""
+    """Yield the reasons for which OpenAI would reject the items."""
     previous = body.get("previous_response_id")
     if previous and previous not in store.conversations:
         yield f"Previous response with id '{previous}' not found."
@@ -123,7 +123,7 @@ def id_violations(items: list[Json]) -> Iterator[str]:
 
 
 def reasoning_violations(items: list[Json], store: ResponseStore) -> Iterator[str]:
-    """Yield reasoning without what it led to, and the reverse."""
+    """Yield reasoning items without the item that must follow, and items without their reasoning."""
     present = {item.get("id") for item in items if type_of(item) == "reasoning"}
     for index, item in enumerate(items):
         id = item.get("id") or ""
@@ -147,7 +147,7 @@ def is_by_model(item: Json) -> bool:
 
 
 def origin_violations(item: Json, store: ResponseStore) -> Iterator[str]:
-    """Yield reasoning that this provider did not write."""
+    """Yield reasoning items that this provider has not issued."""
     id, content = item.get("id"), item.get("encrypted_content")
     if content:
         if signed_payload("responses", content) not in ({id} if id else store.reasoning_ids):

@@ -1,7 +1,7 @@
-"""The provider: reads the format from the path, refuses what the vendor refuses, and plays its turn.
+"""The strict provider. The path of a request selects the format.
 
-OpenAI's base URL is `/v1`, that of a compatible server `/compatible/v1`, and that of one that wants its
-reasoning back `/reasoning/v1`. Anthropic and Gemini are at the root.
+Chat Completions and Responses of OpenAI are below `/v1`, a compatible server below `/compatible/v1`, and a
+server that requires its reasoning back below `/reasoning/v1`. Anthropic and Gemini are at the root.
 """
 
 import re
@@ -136,7 +136,7 @@ def refused(format: str, provider: str, body: Json, model: str = "") -> list[str
 
 
 def refusal(path: str, message: str) -> Json:
-    """Return the vendor's error for a request that it refuses."""
+    """Return the vendor's error for a request that it rejects."""
     if path.endswith("/messages"):
         return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
     if GEMINI_PATH.fullmatch(path):

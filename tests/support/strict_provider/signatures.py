@@ -1,4 +1,4 @@
-"""Signatures of the scripted provider: opaque to everybody else, and valid only as they were issued."""
+"""Signatures of the scripted provider, which verifies that clients send them back unchanged."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ Source: ai.google.dev/gemini-api/docs/thought-signatures.
 
 
 def sign(kind: str, payload: str) -> str:
-    """Return a signature over `payload`, which it contains. `kind` separates the uses."""
+    """Return a signature that contains `payload`. `kind` distinguishes different uses."""
     data = f"{kind}:{payload}".encode()
     return base64.b64encode(mac(data) + data).decode()
 

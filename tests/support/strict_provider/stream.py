@@ -1,4 +1,4 @@
-"""Server-sent events, and texts in the pieces in which they are streamed."""
+"""Helpers for streams: server-sent events, and texts in pieces."""
 
 import json
 from collections.abc import Iterator
@@ -15,6 +15,6 @@ def named_event(data: dict[str, Any]) -> bytes:
 
 
 def pieces(text: str, size: int = 11) -> Iterator[str]:
-    """Yield a text as the deltas of a stream carry it."""
+    """Split a text into the pieces that a stream sends as deltas."""
     for start in range(0, len(text), size):
         yield text[start : start + size]

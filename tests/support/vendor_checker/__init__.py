@@ -1,6 +1,7 @@
-"""Check of a rendered request against the table of what vendors reject.
+"""Checks rendered requests against the table of what vendors reject.
 
-It shares the data with the gateway, and none of the code that adapts requests: it reads the JSON that leaves.
+The checker uses the same data as the gateway, but none of the code that adapts requests: it reads the JSON
+that the gateway sends.
 """
 
 from tests.support.vendor_checker.checks import violations

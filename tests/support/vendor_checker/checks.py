@@ -1,4 +1,4 @@
-"""Checks of what a vendor answers with an error, rule by rule."""
+"""Checks of a rendered request, one for each rule of the table."""
 
 import base64
 import re
@@ -29,7 +29,7 @@ Check = Callable[[Constraint, WireRequest], Iterator[str]]
 
 
 def violations(body: Json, destination: Destination) -> list[str]:
-    """Return what the vendor would reject in a rendered request, with the row that says so."""
+    """Return the violations in a rendered request, each with the row of the table that it violates."""
     request = READERS[destination.format](body)
     constraints = constraints_for(destination)
     found: list[str] = []
@@ -40,7 +40,7 @@ def violations(body: Json, destination: Destination) -> list[str]:
 
 
 def applicable(rule: Rule, rows: list[Constraint]) -> list[Constraint]:
-    """Return the rows that count: of most rules the first, of the others all, once for each name."""
+    """Return the rows that apply: the first row of most rules, and all rows of the others, once by name."""
     if rule in ("unsupported_settings", "sampling", "message_fields", "top_level_keywords"):
         return rows
     if rule == "range":

@@ -1,4 +1,4 @@
-"""Checks of JSON Schemas for what vendors reject, with a walk of its own."""
+"""Checks of JSON Schemas for what vendors reject, without the gateway's code."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ JSON_TYPES = {"string", "number", "integer", "boolean", "object", "array", "null
 
 
 def walk(schema: Any, level: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield each schema in a schema, with how many objects it is nested in."""
+    """Yield each schema within a schema, with the number of objects in which it is nested."""
     if isinstance(schema, list):
         for item in schema:
             yield from walk(item, level)
@@ -65,7 +65,7 @@ def lone_references(schema: Any) -> list[str]:
 
 
 def outside_of_draft(schema: Any) -> list[str]:
-    """Return what a validator of draft 2020-12 would find."""
+    """Return the errors that a validator for draft 2020-12 finds."""
     return [problem for inner, _ in walk(schema) for problem in draft_problems(inner)]
 
 

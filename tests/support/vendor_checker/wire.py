@@ -1,4 +1,4 @@
-"""Requests as vendors read them from the JSON of each wire format."""
+"""Parses rendered requests of each wire format for the checks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 @dataclass
 class WireTool:
-    """A function of the client. `schema` is None if the request leaves it out."""
+    """A function of the client. `schema` is None if the request does not have one."""
 
     name: str
     schema: Any = None
@@ -30,7 +30,7 @@ class WireMessage:
 
 @dataclass
 class WireRequest:
-    """A request, whatever its format. `settings` have the names of the neutral request."""
+    """A request of any format. `settings` are named as in the neutral request."""
 
     settings: Json = field(default_factory=dict)
     tools: list[WireTool] = field(default_factory=list)

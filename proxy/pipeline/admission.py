@@ -168,6 +168,7 @@ def build_reserve_request(
         can_be_lowered = facts.fixed_max_output is None and settings.ENV.gateway_max_tokens == "clamp"
         is_negotiable = output_limit is None or can_be_lowered
         least = facts.n * facts.min_output_tokens
+        least = least if output_limit is None else min(least, output_limit)
         min_nano = max_cost.upper_bound(facts.max_input_tokens, least) if is_negotiable else max_nano
     # A fixed maximum is far above the length of a usual response, so the limit on tokens per minute ignores
     # it.

@@ -18,7 +18,12 @@ from proxy.formats.codec import (
     StreamDecoder,
     StreamEncoder,
 )
-from proxy.formats.constraints.adaptation import AdaptedRequest, adapt, has_tools_for_responses
+from proxy.formats.constraints.adaptation import (
+    AdaptedRequest,
+    adapt,
+    has_tools_for_responses,
+    min_output_tokens,
+)
 from proxy.formats.constraints.constraint import Destination
 from proxy.formats.constraints.restoration import StreamRestorer, restore_response
 from proxy.formats.gemini import embeddings as gemini_embeddings
@@ -121,10 +126,11 @@ class PassThrough:
         self.client_request, self.destination, self.quirks = client_request, destination, quirks
         self.codec = CODECS[destination.format]
 
-    @property
+    @cached_property
     def facts(self) -> RequestFacts:
-        """Return the facts of the client's request."""
-        return self.client_request.facts
+        """The facts of the client's request, with the lowest output limit that the gateway may set."""
+        facts, least = self.client_request.facts, min_output_tokens(self.destination)
+        return facts if least == facts.min_output_tokens else replace(facts, min_output_tokens=least)
 
     def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
         """Return the client's body with the provider's model name and the gateway's limit."""

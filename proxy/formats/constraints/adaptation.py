@@ -87,6 +87,11 @@ def has_tools_for_responses(request: Request, destination: Destination) -> bool:
     return needs_responses(request, constraints_for(destination))
 
 
+def min_output_tokens(destination: Destination) -> int:
+    """Return the lowest output limit that the destination accepts."""
+    return min_output(constraints_for(destination))
+
+
 def adapt(request: Request, destination: Destination) -> AdaptedRequest:
     """Return the request as its destination accepts it. What is still rejected only the vendor can tell."""
     constraints, changes = constraints_for(destination), list[str]()

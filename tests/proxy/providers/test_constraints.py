@@ -9,7 +9,9 @@ import pytest
 from aiohttp import web
 
 from billing.models import Budget, Period
+from billing.pricing import bundled_price
 from projects.models import Project
+from proxy.formats.openai_responses import ResponsesRequest
 from tests.proxy.formats.golden.stream_readers import read_stream
 from tests.proxy.formats.golden.stream_writers import stream_of
 from tests.support.moved_providers import ReachProvider
@@ -132,6 +134,30 @@ def test_an_output_limit_is_lowered_before_it_is_reserved(
     response = chat(gateway, "anthropic/claude-3-haiku-20240307", max_tokens=1_000_000)
     assert named(response) == ["max_tokens;changed=lowered"]
     assert sent(upstream)["max_tokens"] == 4096
+
+
+@pytest.mark.parametrize(("output", "status"), [(10, 429), (20, 200)])
+def test_a_budget_sets_no_output_limit_that_the_api_rejects(
+    reach_provider: ReachProvider,
+    gateway: httpx.Client,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    output: int,
+    status: int,
+) -> None:
+    """OpenAI's Responses API takes no limit below 16 tokens, not even the gateway's own."""
+    body = {"model": "openai/gpt-4o-mini", "input": "Hi"}
+    facts, price = ResponsesRequest(json.dumps(body).encode()).facts, bundled_price("openai", "gpt-4o-mini")
+    assert price is not None
+    max_cost = price.max_cost(facts.service_tier, facts.max_billable_extras)
+    affordable = max_cost.upper_bound(facts.max_input_tokens, output)
+    Budget.objects.create(project=demo_project, period=Period.DAY, limit_nano=affordable)
+    reach_provider("openai")
+    response = gateway.post("/v1/responses", json=body)
+    assert response.status_code == status, response.text
+    assert [json.loads(request.body)["max_output_tokens"] for request in upstream.requests] == (
+        [20] if status == 200 else []
+    )
 
 
 @pytest.mark.parametrize("model", ["gpt-5.4", "gpt-6", "gpt-6-astra", "gpt-6.2-sol"])

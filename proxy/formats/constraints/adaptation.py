@@ -1,4 +1,4 @@
-"""Requests as their destination accepts them: the table of constraints, applied rule by rule."""
+"""Adapt requests to their destination: apply the table of constraints rule by rule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,15 +65,18 @@ STEPS: tuple[Callable[[Request, Constraints], Adapted], ...] = (
     fix_media,
     limit_cache_breakpoints,
 )
-"""In their order: whether a model reasons decides on its sampling."""
+"""The steps in the order in which they run.
+
+Whether a model reasons decides which sampling settings it accepts, so the order matters.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptedRequest:
     """A request without what its destination rejects.
 
-    `changes` are the entries of `x-gateway-dropped`. `aliases` are the names that the response gets back.
-    `min_tokens` is the lowest output limit that the destination accepts.
+    `changes` are entries of `x-gateway-dropped`. `aliases` contains the names that are replaced; responses
+    get the original names back. `min_tokens` is the lowest output limit that the destination accepts.
     """
 
     request: Request
@@ -83,7 +86,7 @@ class AdaptedRequest:
 
 
 def has_tools_for_responses(request: Request, destination: Destination) -> bool:
-    """Return whether the destination takes the tools of a request only in the Responses API."""
+    """Return whether the destination accepts the tools of a request only in the Responses API."""
     return needs_responses(request, constraints_for(destination))
 
 
@@ -93,7 +96,10 @@ def min_output_tokens(destination: Destination) -> int:
 
 
 def adapt(request: Request, destination: Destination) -> AdaptedRequest:
-    """Return the request as its destination accepts it. What is still rejected only the vendor can tell."""
+    """Return the request in a form that its destination accepts.
+
+    The destination may still reject it for a reason that the table does not contain.
+    """
     constraints, changes = constraints_for(destination), list[str]()
     for step in STEPS:
         request, named = step(request, constraints)

@@ -1,7 +1,8 @@
-"""Aliases of names that a vendor does not accept: of tools, and of the arguments of tools.
+"""Aliases of names that a vendor does not accept: names of tools, and of the arguments of tools.
 
 An alias ends with a hash of the name, so that the same name has the same alias in every request: providers
-cache prompts by their exact text. Requests carry aliases, and responses get the names back.
+cache prompts by their exact text. Requests contain the aliases. In responses, the original names are
+restored.
 """
 
 import hashlib
@@ -30,9 +31,12 @@ INVALID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 
 @dataclass(frozen=True, slots=True)
 class Aliases:
-    """The names that a request replaces. `keys` are the arguments of one tool, by the tool's own name.
+    """The names that a request replaces.
 
-    The arguments of `wrapped` tools are the only property of an object: their schema is not an object's.
+    `keys` are the arguments of each tool, by the tool's original name.
+
+    The schema of a `wrapped` tool is not that of an object, so its arguments are sent as the only property of
+    an object.
     """
 
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -43,12 +47,15 @@ class Aliases:
         return bool(self.tools or self.keys or self.wrapped)
 
     def changes_arguments(self, tool: str) -> bool:
-        """Return whether the arguments of a tool, by its own name, differ from what its provider sees."""
+        """Return whether a tool's arguments at the provider differ from those at the client.
+
+        `tool` is the original name.
+        """
         return tool in self.keys or tool in self.wrapped
 
 
 def alias_of(name: str, row: Constraint) -> str:
-    """Return the name if the row allows it, else an alias that it allows."""
+    """Return the name if the row allows it, else an allowed alias."""
     if re.fullmatch(row.pattern, name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
@@ -58,7 +65,7 @@ def alias_of(name: str, row: Constraint) -> str:
 
 
 def aliases_of(names: Iterable[str], row: Constraint | None) -> dict[str, str]:
-    """Return the alias of each name that the row does not allow."""
+    """Return the aliases of the names that the row does not allow."""
     if row is None:
         return {}
     found = {name: alias_of(name, row) for name in names}
@@ -69,7 +76,7 @@ def aliases_of(names: Iterable[str], row: Constraint | None) -> dict[str, str]:
 
 
 def tool_names(request: Request) -> set[str]:
-    """Return the names of all tools that a request names, also in its history."""
+    """Return the names of all tools in a request, including those in its history."""
     parts = [part for message in request.messages for part in message.parts]
     named = {part.name for part in parts if isinstance(part, ToolCall | ToolResult) and part.name}
     chosen = request.tool_choice.names if request.tool_choice else ()
@@ -77,7 +84,7 @@ def tool_names(request: Request) -> set[str]:
 
 
 def with_tool_aliases(request: Request, aliases: Mapping[str, str]) -> Request:
-    """Return the request with other names of tools, in its tools, its tool choice and its history."""
+    """Return the request with aliases of tools in its tools, its tool choice and its history."""
     if not aliases:
         return request
     choice = request.tool_choice
@@ -118,7 +125,7 @@ def property_keys(schema: Any) -> set[str]:
 
 
 def with_key_aliases(schema: Any, aliases: Mapping[str, str]) -> Any:
-    """Return the schema with other names of properties, also where it requires them."""
+    """Return the schema with aliases of properties, also in the lists of required properties."""
 
     def rename(inner: Schema) -> Schema:
         renamed = {**inner}
@@ -132,7 +139,7 @@ def with_key_aliases(schema: Any, aliases: Mapping[str, str]) -> Any:
 
 
 def rename_keys(value: Any, names: Mapping[str, str]) -> Any:
-    """Return a JSON value in which the keys of all objects are renamed."""
+    """Return a JSON value with renamed keys in all of its objects."""
     match value:
         case dict():
             return {names.get(key, key): rename_keys(item, names) for key, item in value.items()}
@@ -143,7 +150,7 @@ def rename_keys(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def replace_arguments(arguments: str, keys: Mapping[str, str], *, wrapped: bool) -> str:
-    """Return a call's arguments for the provider. Arguments that are not JSON stay."""
+    """Return a call's arguments for the provider. Arguments that are not JSON stay unchanged."""
     value = decode(arguments)
     if value is msgspec.UNSET:
         return arguments
@@ -152,7 +159,7 @@ def replace_arguments(arguments: str, keys: Mapping[str, str], *, wrapped: bool)
 
 
 def restore_arguments(arguments: str, keys: Mapping[str, str], *, wrapped: bool) -> str:
-    """Return a call's arguments for the client. Arguments that are not JSON stay."""
+    """Return a call's arguments for the client. Arguments that are not JSON stay unchanged."""
     value = decode(arguments)
     if value is msgspec.UNSET:
         return arguments
@@ -169,7 +176,7 @@ def decode(arguments: str) -> Any:
 
 
 def with_argument_aliases(request: Request, aliases: Aliases) -> Request:
-    """Return the request with other names of arguments in the calls of its history."""
+    """Return the request with aliases of arguments in the calls of its history."""
     if not aliases.keys and not aliases.wrapped:
         return request
     messages = tuple(

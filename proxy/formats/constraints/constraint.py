@@ -1,4 +1,4 @@
-"""The type of a constraint: something that a vendor rejects, and what the gateway does about it."""
+"""The type of a constraint: what a vendor rejects, and how the gateway changes the request."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -53,15 +53,15 @@ Rule = Literal[
     "last_role",
     "user_after_tool",
 ]
-"""What a constraint limits. A request is adapted, and checked in tests, rule by rule."""
+"""What a constraint limits. Requests are adapted, and checked in tests, rule by rule."""
 
 Action = Literal["hash", "shorten", "drop", "lower", "raise", "rewrite", "instruct"]
-"""What the gateway does with a request that the vendor would reject; `instruct` asks for it in the prompt."""
+"""How the gateway changes a request that the vendor would reject. `instruct` asks for it in the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Destination of a request: the provider's slug, its format, and its name for the model."""
+    """The destination of a request: the provider's slug, its format, and its name for the model."""
 
     provider: str
     format: str
@@ -72,10 +72,11 @@ class Destination:
 class Constraint:
     """A row of the table: what some vendors reject in a request.
 
-    It applies to `formats`, at all `providers` (slugs of the catalog) if that is empty, for all models whose
-    name `models` matches (a regular expression that is searched). `maximum`, `minimum`, `pattern` and `names`
-    are the limits themselves; which of them a rule uses is described in `docs/vendor-constraints.md`.
-    `source` is where the vendor or its users state it, and `stated` when they did, or when it was read there.
+    It applies to `formats`, to `providers` (slugs of the catalog; all if it is empty), and to the models
+    whose name contains a match of the regular expression `models`. `maximum`, `minimum`, `pattern` and
+    `names` are the limits; `docs/vendor-constraints.md` says which of them each rule uses. `source` is a page
+    of the vendor or of its users that states the constraint. `stated` is the date of that statement, or the
+    date on which the page was read.
     """
 
     id: str
@@ -97,7 +98,7 @@ class Constraint:
         return re.compile(self.models)
 
     def applies_to(self, destination: Destination) -> bool:
-        """Return whether requests to this destination are subject to the constraint."""
+        """Return whether the constraint applies to requests to this destination."""
         return (
             destination.format in self.formats
             and (not self.providers or destination.provider in self.providers)
@@ -105,14 +106,17 @@ class Constraint:
         )
 
     def allows(self, amount: float) -> bool:
-        """Return whether a number, or so many characters, items or tokens, are allowed."""
+        """Return whether a number is allowed.
+
+        It may be a value, or a number of characters, items or tokens.
+        """
         return (self.maximum is None or amount <= self.maximum) and (
             self.minimum is None or amount >= self.minimum
         )
 
 
 class Constraints:
-    """The rows that apply to one destination, by their rule."""
+    """The rows that apply to one destination, grouped by their rule."""
 
     def __init__(self, rows: Iterable[Constraint]) -> None:
         self.rows: dict[Rule, list[Constraint]] = {}
@@ -124,7 +128,7 @@ class Constraints:
         return self.rows.get(rule, ())
 
     def first(self, rule: Rule) -> Constraint | None:
-        """Return the row of a rule; rows for some vendors or models stand before those for all."""
+        """Return the first row of a rule. Rows for some vendors or models precede rows for all."""
         return next(iter(self.all(rule)), None)
 
     def names(self, rule: Rule) -> frozenset[str]:
@@ -133,5 +137,5 @@ class Constraints:
 
 
 def changed(name: str, how: str) -> str:
-    """Return how `x-gateway-dropped` names a setting that was changed rather than dropped."""
+    """Return the entry of `x-gateway-dropped` for a setting that was changed but not dropped."""
     return f"{name};changed={how}"

@@ -1,4 +1,4 @@
-"""Messages of a request, as its destination accepts them: roles, media, fields, marks for the cache."""
+"""Adapt messages to their destination: roles, media, fields and prompt cache breakpoints."""
 
 import base64
 import re
@@ -27,9 +27,9 @@ from proxy.formats.quirks import without_thinking
 from proxy.formats.reasoning import UNKNOWN_THINKING
 
 CONTINUE_TEXT = "Continue from where you stopped."
-"""Message of the user after one of the assistant that is to be continued, but cannot be the last."""
+"""Text of a user message that is added after an assistant message that must not be the last message."""
 BRIDGE_TEXT = "OK."
-"""Message of the assistant between results of tools and a message of the user."""
+"""Text of an assistant message that is added between tool results and a user message."""
 THOUGHT_FIELD = "reasoning_content"
 THOUGHT_FORMAT: Origin = "openai_chat"
 SIGNATURE_FIELDS = frozenset({"reasoning_signature", "reasoning_details", "extra_content"})
@@ -41,7 +41,7 @@ UNUSUAL_BASE64 = re.compile(r"[-_\s]")
 
 
 def drop_message_fields(request: Request, constraints: Constraints) -> Adapted:
-    """Drop thoughts and signatures of the history that the destination has no field for."""
+    """Drop thinking and signatures from the history if the destination has no field for them."""
     names = constraints.names("message_fields")
     if THOUGHT_FIELD in names:
         return without_thinking(request), []
@@ -49,7 +49,7 @@ def drop_message_fields(request: Request, constraints: Constraints) -> Adapted:
 
 
 def return_thinking(request: Request, constraints: Constraints) -> Adapted:
-    """Return the text of earlier thinking, of any vendor, to a model that insists on it."""
+    """Return the text of earlier thinking of any vendor to a model that requires it."""
     is_off = request.reasoning is not None and request.reasoning.effort == "none"
     if constraints.first("earlier_thinking") is None or is_off:
         return request, []
@@ -59,7 +59,7 @@ def return_thinking(request: Request, constraints: Constraints) -> Adapted:
 
 
 def with_own_thinking(message: Message) -> Message:
-    """Return a message of the assistant with its thinking as the server's own; others as they are."""
+    """Return an assistant message with its thinking as the server's own; other messages stay unchanged."""
     if message.role != "assistant":
         return message
     parts = [as_own_thinking(part) if isinstance(part, Thinking) else part for part in message.parts]
@@ -83,7 +83,7 @@ def without_signatures(part: Part) -> Part | None:
 
 
 def with_parts(request: Request, change: Callable[[Part], Part | None]) -> Request:
-    """Return the request with each part of its messages replaced, or left out if `change` returns None."""
+    """Return the request with changed parts. A part is left out if `change` returns None for it."""
     return replace(request, messages=tuple(change_parts(message, change) for message in request.messages))
 
 
@@ -96,7 +96,7 @@ def change_parts(message: Message, change: Callable[[Part], Part | None]) -> Mes
 
 
 def end_with_user(request: Request, constraints: Constraints) -> Adapted:
-    """Let the user ask to go on, if the last message is the assistant's and the destination rejects that."""
+    """Add a user message that asks to continue, if the destination rejects a final assistant message."""
     if constraints.first("last_role") is None or not request.messages:
         return request, []
     last = request.messages[-1]
@@ -107,7 +107,7 @@ def end_with_user(request: Request, constraints: Constraints) -> Adapted:
 
 
 def separate_results(request: Request, constraints: Constraints) -> Adapted:
-    """Put a message of the assistant between results of tools and what the user says after them."""
+    """Put an assistant message between tool results and the user's text after them."""
     if constraints.first("user_after_tool") is None:
         return request, []
     messages: list[Message] = []
@@ -126,7 +126,7 @@ def separate_results(request: Request, constraints: Constraints) -> Adapted:
 
 
 def split_results(message: Message) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """Return the results of a message without media, and its other parts after these media."""
+    """Split a message into its tool results, and its other parts. Media of results join the other parts."""
     results = tuple(part for part in message.parts if isinstance(part, ToolResult))
     media = tuple(item for part in results for item in part.content if isinstance(item, Image | File))
     plain = tuple(
@@ -144,7 +144,7 @@ def is_only_results(message: Message) -> bool:
 
 
 def fix_media(request: Request, constraints: Constraints) -> Adapted:
-    """Give media the type that their bytes have, and data in plain base64."""
+    """Give images the media type that their bytes have, and encode data in standard base64."""
     if not constraints.first("media_type") and not constraints.first("base64"):
         return request, []
     return with_parts(request, fix_part), []
@@ -162,7 +162,10 @@ def fix_part(part: Part) -> Part:
 
 
 def fix_medium(part: Image | File) -> Image | File:
-    """Return an image or a file. A stated type that the bytes contradict gives way to theirs."""
+    """Return an image or a file with a correct media type.
+
+    If the bytes of an image show a type other than the stated one, their type is used.
+    """
     stated = part.media_type and MEDIA_TYPE_ALIASES.get(part.media_type.lower(), part.media_type)
     if part.data is None:
         return part if stated == part.media_type else replace(part, media_type=stated)
@@ -179,7 +182,7 @@ def fix_medium(part: Image | File) -> Image | File:
 
 
 def plain_base64(data: str) -> str:
-    """Return base64 in the standard alphabet, without white space and with its padding."""
+    """Return base64 in the standard alphabet, without white space and with padding."""
     if len(data) % 4 == 0 and not UNUSUAL_BASE64.search(data):
         return data
     plain = WHITE_SPACE.sub("", data).translate(URL_SAFE_BASE64).rstrip("=")
@@ -198,7 +201,10 @@ def is_decodable(data: str) -> bool:
 
 
 def limit_cache_breakpoints(request: Request, constraints: Constraints) -> Adapted:
-    """Keep the last marks for the prompt cache, as many as are accepted: a later one covers the earlier."""
+    """Keep as many of the last prompt cache breakpoints as are accepted.
+
+    A later breakpoint includes the content of the earlier ones.
+    """
     row = constraints.first("cache_breakpoints")
     if row is None or row.maximum is None:
         return request, []
@@ -214,7 +220,7 @@ def count_marks(request: Request) -> int:
 
 
 def without_first_marks(request: Request, surplus: int) -> Request:
-    """Return the request without its first marks, in the order in which providers read it."""
+    """Return the request without its first breakpoints, in the order in which providers read them."""
     left = [surplus]
     tools = tuple(tool if isinstance(tool, ServerTool) else unmark(tool, left) for tool in request.tools)
     system = tuple(unmark(text, left) for text in request.system)

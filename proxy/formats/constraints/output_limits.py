@@ -1,4 +1,4 @@
-"""The output limit of a request, and the budget for thinking below it, as a model accepts them."""
+"""Adapt the output limit of a request, and the thinking budget below it, to a model."""
 
 from msgspec.structs import replace
 
@@ -7,11 +7,11 @@ from proxy.formats.constraints.settings import Adapted
 from proxy.formats.neutral import Request
 
 ANSWER_TOKENS = 4096
-"""Tokens that stay for the answer if a budget for thinking would reach the model's own limit."""
+"""Output tokens that are kept for the answer if a thinking budget would reach the model's output limit."""
 
 
 def max_output(constraints: Constraints, *, stream: bool) -> int | None:
-    """Return the most tokens that the destination lets a model write; None if that is not known."""
+    """Return the maximum output limit at the destination; None if it is not known."""
     rows = [constraints.first("max_tokens")]
     if not stream:
         rows.append(constraints.first("max_tokens_without_stream"))
@@ -25,7 +25,7 @@ def min_output(constraints: Constraints) -> int:
 
 
 def fit_output_limit(request: Request, constraints: Constraints) -> Adapted:
-    """Lower the output limit to the model's, or raise it to the least that the API accepts."""
+    """Lower the output limit to the maximum of the model, or raise it to the minimum of the API."""
     limit = request.max_tokens
     if limit is None:
         return request, []
@@ -38,7 +38,10 @@ def fit_output_limit(request: Request, constraints: Constraints) -> Adapted:
 
 
 def fit_thinking_budget(request: Request, constraints: Constraints) -> Adapted:
-    """Lower a budget for thinking that leaves no output for an answer; the codec fits it to other limits."""
+    """Lower a thinking budget that would leave no output for an answer.
+
+    The codec adapts the budget to the other limits.
+    """
     reasoning, highest = request.reasoning, max_output(constraints, stream=request.stream)
     if reasoning is None or reasoning.budget is None or highest is None:
         return request, []

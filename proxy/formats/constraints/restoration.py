@@ -1,4 +1,4 @@
-"""Responses with the client's own names: of tools, and of their arguments."""
+"""Restore the client's own names of tools and arguments in responses."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ from proxy.formats.neutral import (
 
 
 def restore_call(call: ToolCall, aliases: Aliases) -> ToolCall:
-    """Return a call of the model with the client's name of the tool, and its names of the arguments."""
+    """Return a call of the model with the client's names of the tool and of its arguments."""
     name = original_name(call.name, aliases)
     if not aliases.changes_arguments(name):
         return replace(call, name=name)
@@ -50,16 +50,17 @@ def restore_response(response: Response, aliases: Aliases) -> Response:
 class StreamRestorer:
     """Restores the names in the events of one stream.
 
-    Arguments with other names are sent when their call is complete, because a name can be cut anywhere.
+    If argument names were replaced, the arguments are sent when their call is complete, because any chunk may
+    end inside a name.
     """
 
     def __init__(self, aliases: Aliases) -> None:
         self.aliases = aliases
         self.arguments: dict[tuple[int, int], tuple[str, list[str]]] = {}
-        """The tool and the pieces of the arguments of open calls, by choice and index."""
+        """The tool and the received arguments of each open call, by choice and index."""
 
     def restore(self, event: Event) -> Iterator[Event]:
-        """Yield the events for the client in place of one of the provider's."""
+        """Yield the events for the client that replace one event of the provider."""
         match event:
             case PartStarted(part=ToolCall() as call):
                 yield replace(event, part=self.start(event, call))

@@ -1,4 +1,4 @@
-"""JSON Schemas of tools and responses, rewritten into what vendors accept, at every depth."""
+"""Rewrite the JSON Schemas of tools and responses, at every depth, so that vendors accept them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,13 +28,13 @@ EXCLUSIVE_BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"
 CHECKED_KEYWORDS = frozenset((*MAPS_OF_SCHEMAS, "required", "type"))
 TYPES = frozenset(("string", "number", "integer", "boolean", "object", "array", "null"))
 WRAPPED_PROPERTY = "value"
-"""Property that holds the arguments of a tool whose schema is not an object."""
+"""The property that contains the arguments of a tool whose schema is not that of an object."""
 
 
 def rewrite(schema: Any, change: Callable[[Schema], Schema]) -> Any:
     """Return a copy of a schema in which `change` has replaced every schema, the inner ones first.
 
-    Lists and values that are not schemas stay, such as `enum`, `default` and `required`.
+    Lists and values that are not schemas stay unchanged, such as `enum`, `default` and `required`.
     """
     if isinstance(schema, list):
         return [rewrite(item, change) for item in schema]
@@ -52,13 +52,13 @@ def rewrite_keyword(name: str, value: Any, change: Callable[[Schema], Schema]) -
 
 
 def types_of(schema: Schema) -> tuple[str, ...]:
-    """Return the types that a schema names."""
+    """Return the types that a schema allows."""
     kinds = schema.get("type")
     return (kinds,) if isinstance(kinds, str) else tuple(kinds) if isinstance(kinds, list) else ()
 
 
 def properties_of(schema: Schema) -> Schema:
-    """Return the properties of an object schema by name; a client may send anything in their place."""
+    """Return the properties of an object schema by name. They are empty if the schema has no valid ones."""
     return as_dict(schema.get("properties"))
 
 
@@ -68,14 +68,14 @@ def required_names(schema: Schema) -> list[str]:
 
 
 def with_properties(schema: Schema) -> Schema:
-    """Return an object schema with `properties`, which are empty if it had none."""
+    """Return an object schema with `properties`. They are empty if the schema had none."""
     if "object" in types_of(schema) and not isinstance(schema.get("properties"), dict):
         return {**schema, "properties": {}}
     return schema
 
 
 def with_items(schema: Schema) -> Schema:
-    """Return an array schema with `items`, which allow anything if it had none."""
+    """Return an array schema with `items`. They allow anything if the schema had none."""
     return {**schema, "items": {}} if "array" in types_of(schema) and "items" not in schema else schema
 
 
@@ -83,9 +83,9 @@ def with_items(schema: Schema) -> Schema:
 
 
 def in_current_draft(schema: Schema) -> Schema:
-    """Return a schema without forms of older drafts, and without what no draft allows.
+    """Return a schema without forms of older drafts, and without invalid keywords.
 
-    JSON Schema 2020-12 has `prefixItems` in place of a list of `items`, and numbers as exclusive bounds.
+    JSON Schema 2020-12 has `prefixItems` instead of a list of `items`, and numbers as exclusive bounds.
     """
     found = {
         name: current_value(name, value) if name in CHECKED_KEYWORDS else value
@@ -102,7 +102,7 @@ def in_current_draft(schema: Schema) -> Schema:
 
 
 def current_value(keyword: str, value: Any) -> Any:
-    """Return the valid part of the value of a keyword; None if there is none."""
+    """Return the valid part of the value of a keyword; None if no part is valid."""
     if keyword == "required":
         return unique([name for name in value if isinstance(name, str)]) if isinstance(value, list) else None
     if keyword != "type":
@@ -118,13 +118,13 @@ def current_value(keyword: str, value: Any) -> Any:
 
 
 def is_object(schema: Schema) -> bool:
-    """Return whether a schema allows an object; one without a type may."""
+    """Return whether a schema allows an object. A schema without a type may allow one."""
     kinds = types_of(schema)
     return "object" in kinds or (not kinds and not is_other_type(schema))
 
 
 def is_other_type(schema: Schema) -> bool:
-    """Return whether the branches of a schema without a type all name another type than an object."""
+    """Return whether a schema has no type, and all of its branches name types other than an object."""
     branches = [branch for name in ("anyOf", "oneOf") for branch in dict_items(schema.get(name))]
     kinds = [types_of(branch) for branch in branches]
     return bool(kinds) and all(found and "object" not in found for found in kinds)
@@ -139,9 +139,10 @@ def wrapped(schema: Schema) -> Schema:
 
 
 def without_top_level(schema: Schema, keywords: frozenset[str]) -> Schema:
-    """Return the schema without these keywords at its top level; their properties are merged into it.
+    """Return the schema without these keywords at its top level. Their properties are merged into it.
 
-    What the merged schema cannot express is added to its description: the model can still follow it.
+    Rules that the merged schema cannot express are added to its description, so that the model can follow
+    them.
     """
     found = {name: schema[name] for name in schema if name in keywords}
     if not found:
@@ -152,7 +153,7 @@ def without_top_level(schema: Schema, keywords: frozenset[str]) -> Schema:
 
 
 def merge_all(target: Schema, branches: Any, root: Schema) -> Schema:
-    """Merge the branches of `allOf`: all of their properties, and all that they require."""
+    """Merge the branches of `allOf`: all their properties, and everything that they require."""
     for branch in resolved_branches(branches, root):
         target = {
             **target,
@@ -163,7 +164,7 @@ def merge_all(target: Schema, branches: Any, root: Schema) -> Schema:
 
 
 def merge_alternatives(target: Schema, found: Schema, root: Schema) -> Schema:
-    """Merge the branches of `anyOf` and `oneOf`: all of their properties, and what every one requires."""
+    """Merge the branches of `anyOf` and `oneOf`: all their properties, and what every branch requires."""
     for name in ("anyOf", "oneOf"):
         branches = resolved_branches(found.get(name), root)
         if not branches:
@@ -183,7 +184,10 @@ def requires(branches: list[Schema], key: str) -> bool:
 
 
 def either(one: Any, other: Any) -> Any:
-    """Return a schema for values of either; constants become one enumeration."""
+    """Return a schema that allows the values of either schema.
+
+    Two lists of constants become one enumeration.
+    """
     if one == other:
         return one
     values = [constants(one), constants(other)]
@@ -210,7 +214,7 @@ def resolved_branches(branches: Any, root: Schema) -> list[Schema]:
 
 
 def resolve(schema: Schema, root: Schema) -> Schema:
-    """Return the definition that a schema refers to; the schema itself if it refers to none in this root."""
+    """Return the definition that a schema refers to, or the schema if `root` has no such definition."""
     match str(schema.get("$ref", "")).split("/"):
         case ["#", ("$defs" | "definitions") as place, name]:
             definition = as_dict(root.get(place)).get(name)
@@ -220,18 +224,18 @@ def resolve(schema: Schema, root: Schema) -> Schema:
 
 
 def described(schema: Schema, lost: Schema) -> Schema:
-    """Return the schema with the keywords that were removed from it in its description."""
+    """Return the schema with the removed keywords in its description."""
     return {**schema, "description": f"{schema.get('description') or ''} {condition(lost)}".strip()}
 
 
 def condition(keywords: Schema) -> str:
-    """Return a sentence that tells the model which rules the arguments must follow."""
+    """Return a sentence that states the rules for the arguments to the model."""
     rules = [f"{name}: {summary(value)}" for name, value in keywords.items()]
     return f"The arguments must also match {'; '.join(rules)}."
 
 
 def summary(value: Any) -> str:
-    """Return what the branches of a keyword require, as short as that can be said."""
+    """Return a short text that says what the branches of a keyword require."""
     if not isinstance(value, list) or not all(isinstance(branch, dict) for branch in value):
         return str(value)
     return " | ".join(f"({branch_summary(branch)})" for branch in value)
@@ -243,7 +247,7 @@ def branch_summary(branch: Schema) -> str:
 
 
 def unique(values: list[Any]) -> list[Any]:
-    """Return the values without repetitions; they need not be hashable."""
+    """Return the values without duplicates. The values need not be hashable."""
     found: list[Any] = []
     for value in values:
         if value not in found:
@@ -255,7 +259,7 @@ def unique(values: list[Any]) -> list[Any]:
 
 
 def with_lone_references(schema: Schema) -> Schema:
-    """Return the schema in which nothing stands beside a `$ref`: the definition takes its place."""
+    """Return the schema with each `$ref` that has other keywords beside it replaced by its definition."""
 
     def expand(found: Schema) -> Schema:
         siblings = {name: value for name, value in found.items() if not name.startswith("$")}

@@ -1,4 +1,4 @@
-"""Settings of a request, as its destination accepts them: dropped, clamped, hashed or rewritten."""
+"""Adapt settings of a request to its destination: drop, clamp, hash or rewrite them."""
 
 import hashlib
 import re
@@ -12,17 +12,17 @@ from proxy.formats.quirks import drop_unsupported
 from proxy.formats.reasoning import effort_from_budget
 
 Adapted = tuple[Request, list[str]]
-"""The adapted request, with the changes as `x-gateway-dropped` names them."""
+"""The adapted request, and its changes as entries of `x-gateway-dropped`."""
 
 DEFAULT_EFFORT = "medium"
-"""Effort that OpenAI's codecs write if the client only asks for reasoning."""
+"""The effort that OpenAI's codecs render if the client asks for reasoning without an effort."""
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 DEFAULT_VALUES = {"temperature": 1, "top_p": 1}
-"""Values that equal what every model does anyway: nothing is lost without them."""
+"""Values that every model uses by default, so nothing is lost if they are dropped."""
 
 
 def hash_user(request: Request, constraints: Constraints) -> Adapted:
-    """Replace an identifier of the user that is too long by its hash, which is the same each time."""
+    """Replace a user identifier that is too long by its hash. Equal identifiers have equal hashes."""
     row, user = constraints.first("user"), request.user
     if row is None or not user or fits(row, user):
         return request, []
@@ -35,7 +35,7 @@ def fits(row: Constraint, text: str) -> bool:
 
 
 def drop_settings(request: Request, constraints: Constraints) -> Adapted:
-    """Drop the settings that the model does not take, or does not take while it reasons."""
+    """Drop the settings that the model rejects, always or while it reasons."""
     names = constraints.names("unsupported_settings")
     if not (request.reasoning is not None and request.reasoning.effort == "none"):
         names |= constraints.names("sampling")
@@ -48,7 +48,7 @@ def drop_settings(request: Request, constraints: Constraints) -> Adapted:
 def exclusive_names(request: Request, constraints: Constraints) -> frozenset[str]:
     """Return one setting of each row whose settings exclude each other, if all of them are set.
 
-    It is one whose value every model has anyway, else the last.
+    It is a setting with the default value of every model if there is one, else the last setting of the row.
     """
     return frozenset(
         next(
@@ -60,7 +60,7 @@ def exclusive_names(request: Request, constraints: Constraints) -> frozenset[str
 
 
 def clamp_values(request: Request, constraints: Constraints) -> Adapted:
-    """Move numbers into the range that the destination accepts. The first row of a setting applies."""
+    """Move numbers into the range that the destination accepts. For each setting, the first row applies."""
     clamped: dict[str, Any] = {}
     changes: list[str] = []
     for name, row in ranges(constraints).items():
@@ -83,7 +83,7 @@ def ranges(constraints: Constraints) -> dict[str, Constraint]:
 
 
 def fit_seed(request: Request, constraints: Constraints) -> Adapted:
-    """Replace a seed out of range by one in range, which is the same for the same seed."""
+    """Replace a seed out of range by one in range. Equal seeds get equal replacements."""
     row, seed = constraints.first("seed"), request.seed
     if row is None or row.maximum is None or seed is None or row.allows(seed):
         return request, []
@@ -91,7 +91,7 @@ def fit_seed(request: Request, constraints: Constraints) -> Adapted:
 
 
 def limit_stop_sequences(request: Request, constraints: Constraints) -> Adapted:
-    """Keep the first stop sequences, as many as are accepted, without those of white space alone."""
+    """Keep as many of the first stop sequences as are accepted. Drop those that are only white space."""
     stop = request.stop
     if constraints.first("blank_stop"):
         stop = tuple(sequence for sequence in stop if sequence.strip())
@@ -105,7 +105,7 @@ def limit_stop_sequences(request: Request, constraints: Constraints) -> Adapted:
 
 
 def fit_effort(request: Request, constraints: Constraints) -> Adapted:
-    """Replace a reasoning effort that the model does not know by the nearest one that it knows."""
+    """Replace a reasoning effort that the model does not support by the nearest one that it supports."""
     row, reasoning = constraints.first("efforts"), request.reasoning
     if row is None or reasoning is None:
         return request, []
@@ -122,19 +122,19 @@ def with_effort(reasoning: Reasoning, effort: str) -> Reasoning:
 
 
 def nearest_effort(wanted: str, known: tuple[str, ...]) -> str:
-    """Return the nearest of the known efforts; of two as near, the higher one."""
+    """Return the nearest of the supported efforts. Of two that are equally near, return the higher one."""
     place = EFFORTS.index(wanted)
     return min(known, key=lambda name: (abs(EFFORTS.index(name) - place), -EFFORTS.index(name)))
 
 
 def needs_responses(request: Request, constraints: Constraints) -> bool:
-    """Return whether the destination takes the tools of a request only in the Responses API."""
+    """Return whether the destination accepts the tools of a request only in the Responses API."""
     is_off = request.reasoning is not None and request.reasoning.effort == "none"
     return constraints.first("tools_by_responses") is not None and bool(request.tools) and not is_off
 
 
 def fit_tools_to_chat(request: Request, constraints: Constraints) -> Adapted:
-    """Turn reasoning off at models that take tools in chat completions only without it."""
+    """Turn reasoning off for models that accept tools in chat completions only without reasoning."""
     known = constraints.first("efforts")
     if not needs_responses(request, constraints) or known is None or "none" not in known.names:
         return request, []

@@ -1,4 +1,4 @@
-"""Schemas that vendors can enforce: OpenAI's subset for `strict`, and Anthropic's limits of it.
+"""Schemas that vendors can enforce: OpenAI's subset for `strict`, and Anthropic's limits.
 
 Sources: platform.openai.com/docs/guides/structured-outputs ("Supported schemas"),
 platform.claude.com/docs/en/build-with-claude/structured-outputs ("Schema complexity limits").
@@ -24,7 +24,10 @@ SCHEMA_WITH_TYPE = ("type", "anyOf", "$ref")
 
 
 def is_strict(schema: Any) -> bool:
-    """Return whether OpenAI can enforce a schema: every object is closed, and all of it is required."""
+    """Return whether OpenAI can enforce a schema.
+
+    In such a schema, every object is closed and all its properties are required.
+    """
     if not isinstance(schema, dict) or types_of(schema) != ("object",) or "anyOf" in schema:
         return False
     inner = list(schemas_in(schema))
@@ -44,7 +47,7 @@ def schemas_in(schema: Any) -> Iterator[Schema]:
 
 
 def is_in_subset(schema: Schema) -> bool:
-    """Return whether one schema is in OpenAI's subset, whatever its inner schemas are."""
+    """Return whether a schema is in OpenAI's subset. Its inner schemas are not checked."""
     if "$ref" in schema:
         return schema.keys() <= {"$ref", "$defs", "definitions"}
     if not schema.keys() <= KEYWORDS or not any(name in schema for name in SCHEMA_WITH_TYPE):
@@ -62,7 +65,7 @@ def is_closed(schema: Schema) -> bool:
 
 
 def depth(schema: Any) -> int:
-    """Return how deeply objects are nested in a schema."""
+    """Return the depth of nested objects in a schema."""
     if isinstance(schema, list):
         return max(map(depth, schema), default=0)
     if not isinstance(schema, dict):
@@ -71,7 +74,7 @@ def depth(schema: Any) -> int:
 
 
 def is_within_sizes(schemas: list[Schema]) -> bool:
-    """Return whether all schemas together are small enough."""
+    """Return whether the sum of all schemas is within the limits."""
     names = [key for schema in schemas for key in keys_of(schema, "properties")]
     definitions = [key for schema in schemas for key in keys_of(schema, "$defs", "definitions")]
     enums = [schema["enum"] for schema in schemas if isinstance(schema.get("enum"), list)]
@@ -87,7 +90,7 @@ def is_within_sizes(schemas: list[Schema]) -> bool:
 
 
 def keys_of(schema: Schema, *keywords: str) -> list[str]:
-    """Return the keys of the maps that these keywords hold."""
+    """Return the keys of the maps under these keywords."""
     found = [schema.get(keyword) for keyword in keywords]
     return [key for value in found if isinstance(value, dict) for key in value]
 
@@ -100,7 +103,7 @@ def enum_length(values: list[Any]) -> int:
 
 
 def is_recursive(schema: Any) -> bool:
-    """Return whether a definition in a schema refers to itself, directly or by others."""
+    """Return whether a definition in a schema refers to itself, directly or through other definitions."""
     if not isinstance(schema, dict):
         return False
     uses = {

@@ -1,6 +1,6 @@
-"""The table of what vendors reject, as data; `docs/vendor-constraints.md` shows it as a page.
+"""The table of what vendors reject, as data. `docs/vendor-constraints.md` shows it as a page.
 
-Rows for some vendors or models stand before those for all: the first row of a rule applies.
+Rows for some vendors or models precede rows for all. For most rules, the first row that applies is used.
 """
 
 from functools import lru_cache

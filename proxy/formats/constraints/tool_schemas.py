@@ -1,7 +1,6 @@
-"""The schema of a tool as a destination accepts it, worked out once for the same schema.
+"""Adapt the schema of a tool to a destination. The result is cached.
 
-Agents send the same tools with every request, and large ones: their schemas are kept, as far as they are not
-too large.
+Agents send the same large tools with every request, so adapted schemas are cached unless they are too large.
 """
 
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from proxy.formats.constraints.schemas import (
 from proxy.formats.json_body import encode
 
 MAX_KEPT_BYTES = 64 * 1024
-"""Larger schemas are worked out each time."""
+"""Larger schemas are adapted for each request, and not cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +43,10 @@ class SchemaRules:
 
 @dataclass(frozen=True, slots=True)
 class AdaptedSchema:
-    """A schema as a destination accepts it. It is shared: nothing may change it.
+    """A schema in a form that a destination accepts. It is cached, so it must not be changed.
 
-    `has_lost_rules` is whether some of its rules are only in its description now. `keys` are the aliases of
-    names of arguments, and `is_wrapped` is whether it is the only property of an object.
+    `has_lost_rules` is true if some of its rules are now only in its description. `keys` are the aliases of
+    argument names. `is_wrapped` is true if the client's schema became the only property of an object.
     """
 
     schema: Schema
@@ -57,7 +56,7 @@ class AdaptedSchema:
 
 
 def schema_rules(constraints: Constraints) -> SchemaRules:
-    """Return the constraints on schemas among those of a destination."""
+    """Return the constraints of a destination that concern schemas."""
     return SchemaRules(
         needs_current_draft=constraints.first("schema_draft") is not None,
         needs_object=constraints.first("top_level_type") is not None,
@@ -70,7 +69,7 @@ def schema_rules(constraints: Constraints) -> SchemaRules:
 
 
 def adapt_schema(schema: Schema, rules: SchemaRules) -> AdaptedSchema:
-    """Return the schema of a tool as a destination accepts it."""
+    """Return the schema of a tool in a form that a destination accepts."""
     encoded = encode(schema)
     if len(encoded) > MAX_KEPT_BYTES:
         return work_out(schema, rules)
@@ -97,7 +96,7 @@ def work_out(schema: Schema, rules: SchemaRules) -> AdaptedSchema:
 
 
 def adapt_inner(schema: Any, rules: SchemaRules) -> Any:
-    """Return the schema with what is required at every depth."""
+    """Apply the rules for inner schemas at every depth."""
     if rules.needs_current_draft:
         schema = rewrite(schema, in_current_draft)
     if rules.needs_properties:

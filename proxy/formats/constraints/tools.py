@@ -1,4 +1,4 @@
-"""Tools and response formats of a request, as its destination accepts them."""
+"""Adapt tools and response formats of a request to its destination."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -36,12 +36,12 @@ Tools = tuple[Tool | ServerTool, ...]
 
 
 def functions(request: Request) -> list[Tool]:
-    """Return the tools that take JSON."""
+    """Return the tools that take JSON, which excludes custom tools."""
     return [tool for tool in request.tools if isinstance(tool, Tool) and not tool.custom]
 
 
 def with_system_text(request: Request, text: str) -> Request:
-    """Return the request with another instruction at the end of its system prompt."""
+    """Return the request with one more instruction at the end of its system prompt."""
     return replace(request, system=(*request.system, Text(text=text)))
 
 
@@ -49,7 +49,7 @@ def with_system_text(request: Request, text: str) -> Request:
 
 
 def drop_repeated_tools(request: Request, constraints: Constraints) -> Adapted:
-    """Keep the first of several tools of one name."""
+    """Keep only the first of several tools with the same name."""
     if constraints.first("unique_tool_names") is None:
         return request, []
     first: dict[str, int] = {}
@@ -65,7 +65,7 @@ def drop_repeated_tools(request: Request, constraints: Constraints) -> Adapted:
 
 
 def limit_tools(request: Request, constraints: Constraints) -> Adapted:
-    """Keep as many tools as are accepted: those that the tool choice names, then the first."""
+    """Keep as many tools as are accepted. Tools that the tool choice names take precedence."""
     row = constraints.first("tool_count")
     if row is None or row.allows(len(request.tools)):
         return request, []
@@ -80,7 +80,7 @@ def name_of(tool: Tool | ServerTool) -> str:
 
 
 def shorten_descriptions(request: Request, constraints: Constraints) -> Adapted:
-    """Cut long descriptions of tools; the system prompt holds them whole."""
+    """Shorten long descriptions of tools. The system prompt gets the complete descriptions."""
     row = constraints.first("tool_description")
     if row is None or row.maximum is None:
         return request, []
@@ -104,7 +104,7 @@ def shorten_descriptions(request: Request, constraints: Constraints) -> Adapted:
 
 
 def fit_tool_choice(request: Request, constraints: Constraints) -> Adapted:
-    """Ask for a call in the system prompt where a call cannot be forced."""
+    """Ask for a tool call in the system prompt if the destination cannot force the call."""
     choice = request.tool_choice
     if choice is None or choice.mode != "required" or constraints.first("forced_tool_choice") is None:
         return request, []
@@ -114,7 +114,10 @@ def fit_tool_choice(request: Request, constraints: Constraints) -> Adapted:
 
 
 def drop_choice_without_tools(request: Request, constraints: Constraints) -> Adapted:
-    """Drop the settings that are accepted only beside tools; a choice of none needs none."""
+    """Drop the settings that are accepted only together with tools.
+
+    A tool choice of none is not reported as dropped, because it has no effect without tools.
+    """
     if request.tools or constraints.first("tools_needed") is None:
         return request, []
     named = ["tool_choice"] if request.tool_choice and request.tool_choice.mode == "required" else []
@@ -125,7 +128,7 @@ def drop_choice_without_tools(request: Request, constraints: Constraints) -> Ada
 
 
 def adapt_names(request: Request, constraints: Constraints) -> tuple[Request, list[str], Aliases]:
-    """Rewrite schemas, and replace names of tools and arguments, as the destination accepts them."""
+    """Rewrite schemas, and replace the names of tools and arguments that the destination rejects."""
     rules = schema_rules(constraints)
     schemas = {tool.name: adapt_schema(tool.schema, rules) for tool in functions(request) if tool.schema}
     aliases = Aliases(
@@ -153,7 +156,7 @@ def with_schema(tool: Tool | ServerTool, schemas: dict[str, AdaptedSchema]) -> T
 
 
 def fit_strict(request: Request, constraints: Constraints) -> Adapted:
-    """Drop `strict` where the destination cannot enforce the schema."""
+    """Drop `strict` if the destination cannot enforce the schema."""
     tools, wanted = request.tools, request.response_format
     if constraints.first("strict_subset"):
         tools = tuple(map(enforceable, tools))
@@ -179,12 +182,12 @@ def lenient(tool: Tool | ServerTool) -> Tool | ServerTool:
 
 
 def enforceable(tool: Tool | ServerTool) -> Tool | ServerTool:
-    """Return the tool, without `strict` if its schema is outside of OpenAI's subset."""
+    """Return the tool. `strict` is removed if the schema is outside of OpenAI's subset."""
     return lenient(tool) if is_demanding(tool) and not is_strict(schema_of(tool)) else tool
 
 
 def within_limits(tools: Tools, wanted: ResponseFormat | None, most: int) -> Tools:
-    """Return the tools of which only so many are strict as Anthropic compiles at once."""
+    """Return the tools. Only as many are strict as Anthropic can compile together."""
     taken = [wanted.schema] if wanted is not None and wanted.schema is not None else []
     kept: list[Tool | ServerTool] = []
     strict = 0
@@ -200,7 +203,7 @@ def within_limits(tools: Tools, wanted: ResponseFormat | None, most: int) -> Too
 
 
 def is_compiled(schemas: Iterable[Any]) -> bool:
-    """Return whether Anthropic can enforce these schemas together."""
+    """Return whether Anthropic can enforce all of these schemas in one request."""
     found = list(schemas)
     return (
         not any(map(is_recursive, found))
@@ -213,7 +216,7 @@ def is_compiled(schemas: Iterable[Any]) -> bool:
 
 
 def fit_response_format(request: Request, constraints: Constraints) -> Adapted:
-    """Ask for the format in the system prompt where the destination cannot enforce it."""
+    """Ask for the response format in the system prompt if the destination cannot enforce it."""
     wanted = request.response_format
     if wanted is None or not is_rejected(wanted, request, constraints):
         return request, []
@@ -224,7 +227,7 @@ def fit_response_format(request: Request, constraints: Constraints) -> Adapted:
 
 
 def is_rejected(wanted: ResponseFormat, request: Request, constraints: Constraints) -> bool:
-    """Return whether the destination rejects this format."""
+    """Return whether the destination rejects this response format."""
     if request.tools and constraints.first("format_with_tools"):
         return True
     schema, row = wanted.schema, constraints.first("format_top_type")

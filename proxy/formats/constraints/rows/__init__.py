@@ -1,1 +1,1 @@
-"""The rows of the table of constraints, by what they are about."""
+"""The rows of the table of constraints, in one module for each subject."""

@@ -1,4 +1,4 @@
-"""Constraints on the format of the response, and on how much a model thinks."""
+"""Constraints on the response format, and on reasoning efforts."""
 
 from proxy.formats.constraints.constraint import Constraint
 from proxy.formats.constraints.rows.names import CHAT, GEMINI, GEMINI_UP_TO_2_5, OPENAI_FORMATS
@@ -63,9 +63,9 @@ MODEL_PAGES = "https://developers.openai.com/api/docs/models"
 def efforts(
     id: str, models: str, *names: str, source: str = MODEL_PAGES, providers: tuple[str, ...] = ()
 ) -> Constraint:
-    """Return the row of models that take these reasoning efforts only."""
+    """Return the row of models that accept only these reasoning efforts."""
     formats = GEMINI if models.startswith("gemini") else OPENAI_FORMATS
-    rejected = f"other reasoning efforts than {', '.join(names)}"
+    rejected = f"reasoning efforts other than {', '.join(names)}"
     return Constraint(
         id,
         "efforts",

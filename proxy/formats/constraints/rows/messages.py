@@ -1,4 +1,4 @@
-"""Constraints on messages: fields and roles, ids of calls, media, marks for the prompt cache."""
+"""Constraints on messages: fields, roles, ids of calls, media, and prompt cache breakpoints."""
 
 from proxy.formats.constraints.constraint import Constraint
 from proxy.formats.constraints.rows.names import (
@@ -12,7 +12,7 @@ from proxy.formats.constraints.rows.names import (
 from proxy.formats.reasoning import THINKING_REQUIRED
 
 GATEWAY_FIELDS = ("reasoning_signature", "reasoning_details", "extra_content")
-"""Fields of chat messages that carry signatures; of the vendors, only OpenRouter and Google know some."""
+"""Fields of chat messages that carry signatures. Of the vendors, only OpenRouter and Google accept some."""
 
 MESSAGE_FIELDS = (
     Constraint(
@@ -20,7 +20,7 @@ MESSAGE_FIELDS = (
         "message_fields",
         "drop",
         CHAT,
-        "unknown fields of messages and calls, such as thoughts and signatures of other vendors",
+        "unknown fields of messages and calls, such as thinking and signatures of other vendors",
         "https://github.com/openai/openai-openapi",
         "2026-11-30",
         providers=("openai", "azure"),
@@ -102,7 +102,7 @@ ROLES = (
         "last_role",
         "rewrite",
         ANTHROPIC,
-        'a last message of the assistant: "This model does not support assistant message prefill"',
+        'a final assistant message: "This model does not support assistant message prefill"',
         "https://platform.claude.com/docs/en/models/sonnet-5-5/migration-guide",
         "2026-11-30",
         models=CLAUDE_FROM_4_6,
@@ -112,7 +112,7 @@ ROLES = (
         "last_role",
         "rewrite",
         CHAT,
-        'a last message of the assistant: "Expected last role User or Tool"',
+        'a final assistant message: "Expected last role User or Tool"',
         "https://github.com/NEKOparapa/AiNiee/issues/641",
         "2025-06-03",
         providers=("mistral",),
@@ -132,7 +132,7 @@ ROLES = (
         "user_after_tool",
         "rewrite",
         CHAT,
-        "the same at other servers of Mistral's models, whose templates check the order of roles",
+        "a user message after a tool message, at other servers of Mistral's models (by their templates)",
         "https://github.com/NousResearch/hermes-agent/issues/20154",
         "2026-05-05",
         models=MISTRAL_MODELS,
@@ -167,7 +167,7 @@ CONTENT = (
         "call_id",
         "hash",
         RESPONSES,
-        "a `call_id` longer than 64 characters, or with others than letters, digits, _ and -",
+        "a `call_id` longer than 64 characters, or with characters other than letters, digits, _ and -",
         "https://platform.openai.com/docs/api-reference/responses/create#responses-create-input",
         "2026-11-30",
         pattern=r"[a-zA-Z0-9_-]{1,64}",
@@ -178,7 +178,7 @@ CONTENT = (
         "call_id",
         "hash",
         ANTHROPIC,
-        "ids of tool calls with others than letters, digits, _ and -",
+        "ids of tool calls with characters other than letters, digits, _ and -",
         "https://platform.claude.com/docs/en/api/messages#body-messages",
         "2026-11-30",
         pattern=r"[a-zA-Z0-9_-]+",
@@ -225,7 +225,7 @@ CONTENT = (
         "cache_breakpoints",
         "drop",
         CHAT,
-        "the same by a router to Claude",
+        "`cache_control` on more than 4 blocks, by a router to Claude",
         "https://openrouter.ai/docs/guides/best-practices/prompt-caching",
         "2026-11-30",
         models=r"claude",

@@ -1,6 +1,6 @@
-"""Formats, and patterns of models' names, that several rows share.
+"""Formats, and patterns of model names, that several rows use.
 
-A name may have a prefix, such as `openai/` at routers.
+A model name may have a prefix, such as `openai/` at routers.
 """
 
 from proxy.formats.neutral import Origin

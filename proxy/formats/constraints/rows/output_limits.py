@@ -1,4 +1,4 @@
-"""Constraints on the output limit: what each model can write at most, and the least that an API takes."""
+"""Constraints on the output limit: the maximum of each model, and the minimum of each API."""
 
 from proxy.formats.constraints.constraint import Constraint
 from proxy.formats.constraints.rows.names import (
@@ -17,7 +17,7 @@ GROQ_SOURCE = "https://console.groq.com/docs/models"
 
 
 def most(id: str, maximum: int, models: str, source: str, providers: tuple[str, ...] = ()) -> Constraint:
-    """Return the row of models that write at most so many tokens, at any provider that names them so."""
+    """Return the row of models with this maximum output limit, at any provider that uses these names."""
     return Constraint(
         id,
         "max_tokens",
@@ -95,7 +95,7 @@ OTHER_LIMITS = (
         "thinking_budget",
         "lower",
         ANTHROPIC,
-        "a budget for thinking below 1,024 tokens, or one that reaches the output limit",
+        "a thinking budget below 1,024 tokens, or one that reaches the output limit",
         "https://platform.claude.com/docs/en/build-with-claude/extended-thinking",
         "2026-11-30",
         minimum=1024,
@@ -105,7 +105,7 @@ OTHER_LIMITS = (
         "thinking_budget",
         "lower",
         GEMINI,
-        "a budget for thinking outside of 128 to 32,768 tokens",
+        "a thinking budget outside of 128 to 32,768 tokens",
         "https://ai.google.dev/gemini-api/docs/thinking",
         "2026-11-30",
         models=r"-pro",
@@ -117,7 +117,7 @@ OTHER_LIMITS = (
         "thinking_budget",
         "lower",
         GEMINI,
-        "a budget for thinking above 24,576 tokens",
+        "a thinking budget above 24,576 tokens",
         "https://ai.google.dev/gemini-api/docs/thinking",
         "2026-11-30",
         minimum=0,

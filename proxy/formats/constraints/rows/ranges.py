@@ -1,4 +1,4 @@
-"""Constraints on the values of settings: ranges, and how many stop sequences there may be."""
+"""Constraints on the values of settings: ranges, and the maximum number of stop sequences."""
 
 from proxy.formats.constraints.constraint import Constraint
 from proxy.formats.constraints.rows.names import (
@@ -269,7 +269,7 @@ STOP_SEQUENCES = (
         "blank_stop",
         "drop",
         ANTHROPIC,
-        'stop sequences of white space: "each stop sequence must contain non-whitespace"',
+        'stop sequences that are only white space: "each stop sequence must contain non-whitespace"',
         "https://github.com/BerriAI/litellm/issues/3286",
         "2024-04-25",
     ),

@@ -1,4 +1,4 @@
-"""Constraints on settings that a vendor does not take at all, and on identifiers."""
+"""Constraints on settings that a vendor does not accept at all, and on identifiers."""
 
 from proxy.formats.constraints.constraint import Constraint
 from proxy.formats.constraints.rows.names import (
@@ -30,7 +30,7 @@ IDENTIFIERS = (
         "user",
         "hash",
         ANTHROPIC,
-        "a `metadata.user_id` with other characters than letters, digits, _ and -",
+        "a `metadata.user_id` with characters other than letters, digits, _ and -",
         "https://github.com/chenhg5/cc-connect/issues/864",
         "2026-05-06",
         providers=("deepseek",),
@@ -141,7 +141,7 @@ SAMPLING = (
         "exclusive",
         "drop",
         ANTHROPIC,
-        "`temperature` together with `top_p`, of which `top_p` is dropped, since Opus 4.1",
+        "`temperature` together with `top_p`, since Opus 4.1; the gateway drops `top_p`",
         "https://github.com/open-webui/pipelines/pull/546",
         "2025-08-08",
         models=CLAUDE_FROM_4_1,
@@ -196,7 +196,7 @@ SAMPLING = (
         "unsupported_settings",
         "drop",
         CHAT,
-        "a reasoning effort at other models than gpt-oss and GLM",
+        "a reasoning effort at models other than gpt-oss and GLM",
         "https://inference-docs.cerebras.ai/capabilities/reasoning",
         "2026-11-30",
         providers=("cerebras",),

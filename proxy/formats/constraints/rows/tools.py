@@ -1,4 +1,4 @@
-"""Constraints on tools: their names, number, choice, and the schemas of their arguments."""
+"""Constraints on tools: their names, number and choice, and the schemas of their arguments."""
 
 from proxy.formats.constraints.constraint import Constraint
 from proxy.formats.constraints.rows.names import (
@@ -17,7 +17,7 @@ NAMES = (
         "tool_name",
         "shorten",
         CHAT,
-        "names of more than 64 characters, or with others than letters, digits, _ and -",
+        "names of more than 64 characters, or with characters other than letters, digits, _ and -",
         "https://github.com/danny-avila/LibreChat/issues/7435",
         "2025-05-19",
         pattern=r"[a-zA-Z0-9_-]{1,64}",
@@ -28,7 +28,7 @@ NAMES = (
         "tool_name",
         "shorten",
         RESPONSES,
-        "names of more than 64 characters (128 since GPT-5), or with others than letters, digits, _ and -",
+        "names longer than 64 characters (128 since GPT-5), or with other than letters, digits, _ and -",
         "https://platform.openai.com/docs/guides/function-calling",
         "2026-11-30",
         pattern=r"[a-zA-Z0-9_-]{1,64}",
@@ -39,7 +39,7 @@ NAMES = (
         "tool_name",
         "shorten",
         ANTHROPIC,
-        "names of more than 128 characters, or with others than letters, digits, _ and -",
+        "names of more than 128 characters, or with characters other than letters, digits, _ and -",
         "https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools",
         "2026-11-30",
         pattern=r"[a-zA-Z0-9_-]{1,128}",
@@ -50,7 +50,7 @@ NAMES = (
         "tool_name",
         "shorten",
         GEMINI,
-        "names of more than 128 characters, that start with a digit, or with others than letters, digits, "
+        "names over 128 characters, with a digit first, or with characters other than letters, digits, "
         "_ . : and -",
         "https://ai.google.dev/api/caching#FunctionDeclaration",
         "2026-11-30",
@@ -62,7 +62,7 @@ NAMES = (
         "unique_tool_names",
         "drop",
         ALL_FORMATS,
-        'two tools of one name: "Tool names must be unique", "Duplicate function declaration found"',
+        'two tools with the same name: "Tool names must be unique", "Duplicate function declaration found"',
         "https://github.com/onyx-dot-app/onyx/issues/9229",
         "2026-03-10",
     ),

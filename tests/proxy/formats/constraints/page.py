@@ -26,7 +26,7 @@ ACTIONS: dict[Action, str] = {
     "instruct": "asks for it in the prompt",
 }
 NOT_NAMED = "–"
-CHANGED_SCHEMA = "`tools.schema;changed=rewritten` if a rule is only in a description now"
+CHANGED_SCHEMA = "`tools.schema;changed=rewritten`, if a rule is now only in a description"
 RULES: dict[Rule, tuple[str, str, str]] = {
     "user": (
         "`maximum` characters that match `pattern`",
@@ -40,23 +40,23 @@ RULES: dict[Rule, tuple[str, str, str]] = {
     ),
     "max_tokens": (
         "`maximum` tokens",
-        "The limit is lowered to the model's before its cost is reserved.",
+        "The limit is lowered to the model's maximum before the cost is reserved.",
         "`max_tokens;changed=lowered`",
     ),
     "max_tokens_without_stream": (
         "`maximum` tokens",
-        "The same, for requests that are not streamed.",
+        "As in the row above, but only for requests that are not streamed.",
         "`max_tokens;changed=lowered`",
     ),
     "min_tokens": (
         "`minimum` tokens",
-        "The limit is raised. A budget does not lower it further either: it denies the request.",
+        "The limit is raised. If a budget does not cover this limit, it denies the request.",
         "`max_tokens;changed=raised`",
     ),
     "thinking_budget": (
         "`minimum` to `maximum` tokens",
-        "The budget is lowered, so that tokens for an answer are left. Anthropic gets no budget if the "
-        "client's limit leaves no room for the least one.",
+        "The budget is lowered, so that tokens for an answer remain. If the client's output limit leaves no "
+        "room for Anthropic's minimum budget, the request gets no budget.",
         "`reasoning;changed=lowered`, or `reasoning`",
     ),
     "range": (
@@ -66,21 +66,21 @@ RULES: dict[Rule, tuple[str, str, str]] = {
     ),
     "seed": (
         "`minimum` to `maximum`",
-        "Another seed takes its place, the same for the same seed.",
+        "The seed is replaced. Equal seeds get equal replacements.",
         "`seed;changed=rewritten`",
     ),
     "stop_count": ("`maximum` sequences", "The first ones are kept.", "`stop`"),
-    "blank_stop": (NOT_NAMED, "Sequences of white space alone are dropped.", "`stop`"),
+    "blank_stop": (NOT_NAMED, "Sequences that are only white space are dropped.", "`stop`"),
     "unsupported_settings": ("`names` of settings", "The settings are dropped.", "the setting"),
     "sampling": (
         "`names` of settings",
         "The settings are dropped, unless the client turns reasoning off.",
-        "the setting, unless its value is the one that every model has",
+        "the setting, unless its value is the default of every model",
     ),
     "exclusive": (
         "`names` of settings",
-        "One is dropped if all are set: one whose value every model has, else the last.",
-        "the setting, unless its value is the one that every model has",
+        "If all are set, one is dropped: a setting with the default value of every model, else the last.",
+        "the setting, unless its value is the default of every model",
     ),
     "thinking_sampling": (
         "`names` of settings",
@@ -89,31 +89,31 @@ RULES: dict[Rule, tuple[str, str, str]] = {
     ),
     "efforts": (
         "`names` of efforts",
-        "The nearest effort is sent; of two as near, the higher one.",
+        "The nearest effort is sent. Of two that are equally near, the higher one is sent.",
         NOT_NAMED,
     ),
     "format_with_tools": (
         NOT_NAMED,
-        "The system prompt asks for JSON, with the schema, in place of the format.",
+        "The system prompt asks for JSON that matches the schema. The setting is dropped.",
         "`response_format`",
     ),
-    "format_top_type": ("`names` of keywords", "The same.", "`response_format`"),
+    "format_top_type": ("`names` of keywords", "As in the row above.", "`response_format`"),
     "json_word": (NOT_NAMED, "The system prompt asks for JSON.", NOT_NAMED),
     "tool_name": (
         "`maximum` characters that match `pattern`",
-        "A shorter name that ends with a hash takes its place in tools, tool choice and history. The client "
-        "gets its own name back.",
+        "The name is replaced in tools, tool choice and history by a name that ends with a hash. Responses "
+        "contain the client's name.",
         NOT_NAMED,
     ),
     "tool_count": (
         "`maximum` tools",
-        "The tools that the tool choice names are kept, then the first.",
+        "The tools that the tool choice names are kept, then the first ones of the others.",
         "`tools`",
     ),
     "unique_tool_names": (NOT_NAMED, "The first tool of each name is kept.", "`tools`"),
     "tool_description": (
         "`maximum` characters",
-        "The description is cut; the system prompt holds it whole.",
+        "The description is shortened. The system prompt gets the complete description.",
         "`tools.description;changed=shortened`",
     ),
     "strict_subset": (
@@ -123,12 +123,12 @@ RULES: dict[Rule, tuple[str, str, str]] = {
     ),
     "strict_limits": (
         "`maximum` strict tools",
-        "`strict` is dropped for the tools beyond the limits; a format of the response is asked for.",
+        "`strict` is dropped for the tools beyond the limits. The system prompt asks for a response format.",
         "`strict`, `response_format`",
     ),
     "top_level_keywords": (
         "`names` of keywords",
-        "The properties of the branches are merged; what is lost is in the description.",
+        "The properties of the branches are merged. Rules that are lost are stated in the description.",
         CHANGED_SCHEMA,
     ),
     "top_level_type": (
@@ -137,58 +137,62 @@ RULES: dict[Rule, tuple[str, str, str]] = {
         NOT_NAMED,
     ),
     "schema_draft": (NOT_NAMED, "The schema is rewritten as JSON Schema 2020-12.", NOT_NAMED),
-    "object_properties": (NOT_NAMED, "Empty `properties` are added, at every depth.", NOT_NAMED),
-    "array_items": (NOT_NAMED, "`items` that allow anything are added, at every depth.", NOT_NAMED),
+    "object_properties": (NOT_NAMED, "Empty `properties` are added at every depth.", NOT_NAMED),
+    "array_items": (NOT_NAMED, "`items` that allow anything are added at every depth.", NOT_NAMED),
     "property_keys": (
         "`maximum` characters that match `pattern`",
-        "Names that end with a hash take their place in schemas and history. The client gets its own names "
-        "back.",
+        "The names are replaced in schemas and history by names that end with a hash. Responses contain the "
+        "client's names.",
         NOT_NAMED,
     ),
-    "lone_reference": (NOT_NAMED, "The definition takes the place of the reference.", NOT_NAMED),
-    "forced_tool_choice": (NOT_NAMED, "The system prompt asks for a call of these tools.", "`tool_choice`"),
+    "lone_reference": (NOT_NAMED, "The reference is replaced by its definition.", NOT_NAMED),
+    "forced_tool_choice": (
+        NOT_NAMED,
+        "The system prompt asks for a call of one of these tools.",
+        "`tool_choice`",
+    ),
     "tools_by_responses": (
         NOT_NAMED,
-        "The request goes by the Responses API if the account has it, else without reasoning.",
+        "The request is sent to the Responses API if the account has it, else without reasoning.",
         "`reasoning`, if it is turned off",
     ),
     "tools_needed": (
         "`names` of settings",
-        "The settings are dropped, and an empty list of tools too.",
+        "The settings are dropped, and so is an empty list of tools.",
         "`tool_choice`, if it required a call",
     ),
     "call_id": (
         "`maximum` characters that match `pattern`",
-        "A hash takes its place in the call and in its result.",
+        "The id is replaced in the call and in its result by an id that contains a hash.",
         NOT_NAMED,
     ),
     "message_fields": (
         "`names` of fields",
-        "The fields are left out of earlier messages. Requests that pass through lose those that carry "
-        "thinking or signatures.",
+        "The fields are left out of earlier messages. Only fields with thinking "
+        "or signatures are removed from passed-through requests.",
         NOT_NAMED,
     ),
     "earlier_thinking": (
         NOT_NAMED,
-        "The text of earlier thinking is returned, of any vendor; a space if there is none.",
+        "The text of earlier thinking of any vendor is returned. If there is none, a space is sent.",
         NOT_NAMED,
     ),
-    "media_type": (NOT_NAMED, "Images get the type that their first bytes have.", NOT_NAMED),
+    "media_type": (NOT_NAMED, "Images get the media type that their first bytes show.", NOT_NAMED),
     "base64": (NOT_NAMED, "The data is encoded again.", NOT_NAMED),
-    "blank_text": (NOT_NAMED, "Texts of white space alone are left out.", NOT_NAMED),
+    "blank_text": (NOT_NAMED, "Texts that are only white space are left out.", NOT_NAMED),
     "cache_breakpoints": (
-        "`maximum` marks",
-        "The last marks are kept: a later one covers the earlier.",
+        "`maximum` breakpoints",
+        "The last breakpoints are kept: a later one includes the content of the earlier ones.",
         "`cache`",
     ),
     "last_role": (
         NOT_NAMED,
-        "A message of the user follows, which asks to go on.",
+        "A user message that asks to continue is added at the end.",
         "`messages;changed=rewritten`",
     ),
     "user_after_tool": (
         NOT_NAMED,
-        "A message of the assistant is put between them.",
+        "An assistant message is added between them.",
         "`messages;changed=rewritten`",
     ),
 }
@@ -197,16 +201,17 @@ INTRODUCTION = """# What vendors reject
 <!-- `python -m tests.proxy.formats.constraints.page` writes this page from the table in
 `proxy/formats/constraints/`. -->
 
-Each vendor rejects requests that another one accepts. The gateway changes a request that it converts until
-its destination accepts it, and names in the response header `x-gateway-dropped` what it left out or changed
-([api.md](api.md#what-the-gateway-leaves-out-or-changes)). Requests in the format of their provider pass as
-the client sent them; only what the gateway itself put into their history is taken out.
+Vendors reject requests that other vendors accept. If the gateway converts a request, it also changes the
+request so that the destination accepts it. The response header `x-gateway-dropped` names what was left out or
+changed ([api.md](api.md#what-the-gateway-leaves-out-or-changes)). If the client and the provider use the same
+format, the request passes unchanged, except that the gateway removes what it has put into the history itself.
 
-The table is data, in `proxy/formats/constraints/rows/`. A row applies to formats, to providers (all if it
-names none), and to models whose name its regular expression finds. Rows for some vendors or models stand
-before those for all: of most rules the first row applies. To add a constraint, add a row of a known rule with
-its source and its date. A new rule also needs a step in `adaptation.py` and a check in
-`tests/support/vendor_checker/`, which reads every recorded and generated request in the tests.
+The table is data in `proxy/formats/constraints/rows/`. A row applies to formats, to providers (to all
+providers if it names none), and to models whose name contains a match of its regular expression. Rows for
+some vendors or models precede rows for all, because for most rules only the first row is used. To add a
+constraint, add a row for an existing rule, with its source and date. A new rule also needs a step in
+`adaptation.py` and a check in `tests/support/vendor_checker/`. The tests run these checks on every recorded
+and generated request.
 
 ## Rules
 

@@ -300,6 +300,14 @@ def unbounded_cost(field: str) -> GatewayError:
     return gateway_error(400, Outcome.BUDGET_EXCEEDED, "invalid_request", "cost_not_bounded", text, field)
 
 
+def unpriced_tool(tool: str) -> GatewayError:
+    text = (
+        f"The price of the tool {tool[:MAX_SHOWN_ID_LENGTH]} is not known, so a budget cannot cover it. "
+        "Remove the tool, or use a key without a budget."
+    )
+    return gateway_error(400, Outcome.BUDGET_EXCEEDED, "invalid_request", "cost_not_bounded", text, "tools")
+
+
 def service_unavailable(error: Exception) -> GatewayError:
     """Return the error for a component that is down.
 

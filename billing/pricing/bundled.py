@@ -26,6 +26,7 @@ from billing.pricing.regions import at_regional_endpoint, depends_on_region, wit
 from billing.pricing.supplement import Prices, find_row
 from billing.pricing.tool_fees import (
     AUDIO_PRICES,
+    FREE_TOOLS,
     IMAGE_MODELS,
     SEARCH_BILLED_PER_PROMPT,
     fee_per_request,
@@ -106,6 +107,7 @@ def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price 
             *standard_tiers(provider_id, listing.tiers, standard),
             *(() if has_regions else (US_REGION,)),
         ),
+        free_tools=FREE_TOOLS.get(provider_id, ()),
         image_models=image_models_at(at) if provider_id == "openai" else (),
     )
 

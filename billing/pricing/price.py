@@ -195,8 +195,9 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
 
     `source` says where the price comes from. `request_fee_nano` is charged once per request.
     `image_models` are the rates of the models that the image generation tool may use.
-    `standard_tiers` are the names of service tiers with the standard rates. If it is empty, the standard
-    rates also apply in tiers that the price does not know.
+    `standard_tiers` are the names of service tiers with the standard rates, and `free_tools` the tools whose
+    calls cost only their tokens. If `standard_tiers` is empty, the standard rates also apply in tiers that
+    the price does not know, and tools without a fee are free.
     `unknown_tier` is set if the price has no rates for the tier of a request, so that the highest known rates
     were charged.
     """
@@ -207,6 +208,7 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
     service_tiers: tuple[tuple[str, TierRates], ...] = ()
     image_models: tuple[ImageModelRates, ...] = ()
     standard_tiers: tuple[str, ...] = ()
+    free_tools: tuple[str, ...] = ()
     unknown_tier: str = ""
 
     def for_tier(self, service_tier: str = "") -> "Price":
@@ -221,6 +223,7 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
             tiers=rates.tiers,
             service_tiers=(),
             standard_tiers=(),
+            free_tools=(),
             unknown_tier="" if known else service_tier,
         )
 
@@ -235,6 +238,13 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
         by_tier: dict[str, TierRates] = {"": self, **dict(self.service_tiers)}
         known = by_tier.get("_".join(filter(None, (name, region))))
         return known if known or self.standard_tiers else by_tier.get(region, self)
+
+    def unpriced_tools(self, kinds: Iterable[str]) -> tuple[str, ...]:
+        """Return the tools among these kinds of billed items whose calls have no known price."""
+        if not self.standard_tiers:
+            return ()
+        priced = {*self.free_tools, *(fee.kind for fee in self.extra_fees)}
+        return tuple(kind for kind in kinds if is_tool(kind) and kind not in priced)
 
     def only_used_fees(self, extras: Mapping[str, int]) -> "Price":
         """Return the price with only those fees that apply to the given extras, as a record stores it."""
@@ -293,11 +303,7 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
             *(tier_rates for name, tier_rates in self.service_tiers if name in tiers),
         )
         femto = sum(fee.femto(count) for fee, count in self.applicable_fees(limits) if not fee.is_output)
-        calls = sum(
-            count
-            for kind, count in (limits or {}).items()
-            if not kind.startswith(MODALITY_PREFIXES) and MODEL_SEPARATOR not in kind
-        )
+        calls = sum(count for kind, count in (limits or {}).items() if is_tool(kind))
         return MaxCost(
             tiers=tuple(tier for tier_rates in possible for tier in tier_rates.all_tiers),
             fees_nano=self.request_fee_nano + (femto + PER_MILLION - 1) // PER_MILLION,
@@ -364,6 +370,11 @@ def split_region(service_tier: str) -> tuple[str, str]:
         return "", US_REGION
     name = service_tier.removesuffix(f"_{US_REGION}")
     return name, "" if name == service_tier else US_REGION
+
+
+def is_tool(kind: str) -> bool:
+    """Return whether a kind of billed items is a tool, and not tokens of audio, images or another model."""
+    return not kind.startswith(MODALITY_PREFIXES) and MODEL_SEPARATOR not in kind
 
 
 @lru_cache(maxsize=64)

@@ -1,9 +1,7 @@
 """Vendors' fees for server tools that genai-prices does not list, in USD per call.
 
-The kinds are those that `proxy/formats/metering/billable.py` counts. Tools that are neither here nor in
-genai-prices have no fee, only the cost of their tokens: Anthropic's web fetch; Google's URL context, code
-execution and file search. Anthropic bills code execution by the hour for a whole organisation, so no response
-reports its cost (platform.claude.com/docs/en/about-claude/pricing, "Specific tool pricing").
+The kinds are those that `proxy/formats/metering/billable.py` counts. A tool that is neither here nor in
+genai-prices has no known price.
 """
 
 from decimal import Decimal
@@ -32,6 +30,19 @@ TOOL_FEES_USD: dict[str, dict[str, str]] = {
         },
     },
 }
+FREE_TOOLS: dict[str, tuple[str, ...]] = {
+    # developers.openai.com/api/docs/pricing has no fees of these. Images are billed by the tokens of their
+    # model.
+    "openai": ("image_generation", "mcp", "tool_search"),
+    # platform.claude.com/docs/en/about-claude/pricing, "Specific tool pricing". Code execution is billed by
+    # the hour of a whole organisation, which no response reports.
+    "anthropic": ("web_fetch", "code_execution", "tool_search", "mcp"),
+    # ai.google.dev/gemini-api/docs/pricing, "Pricing for tools"
+    "google": ("url_context", "code_execution", "file_search", "computer_use"),
+    # docs.perplexity.ai/docs/getting-started/pricing: the fee of a request includes its search.
+    "perplexity": ("web_search",),
+}
+"""Tools whose calls cost only their tokens."""
 NON_REASONING_PREVIEW_SEARCH_FEE = "0.025"
 """The fee of a preview search by a model that does not reason."""
 NON_REASONING = ("gpt-4o", "gpt-4.1")

@@ -147,6 +147,8 @@ def check_priceable(principal: Principal, policy: SpendPolicy, facts: RequestFac
         + unpriced_tier_fields(facts, target.price)
     ):
         raise errors.unbounded_cost(fields[0])
+    if tools := target.price.unpriced_tools(facts.max_billable_extras):
+        raise errors.unpriced_tool(tools[0])
 
 
 def unpriced_tier_fields(facts: RequestFacts, price: Price) -> tuple[str, ...]:

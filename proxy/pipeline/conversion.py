@@ -352,11 +352,12 @@ def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest
     Unknown fields and service tiers do not reach a provider of another format, so they cannot raise the cost.
     """
     limit, n = adapted.request.max_tokens, adapted.request.n
-    if (limit, n) != (request.max_tokens, request.n):
+    if (limit, n) != (request.max_tokens, request.n) or facts.fixed_max_output is not None:
         facts = replace(facts, n=n, max_output_tokens=None if limit is None else limit * n)
     return replace(
         facts,
         min_output_tokens=adapted.min_tokens,
+        fixed_max_output=None,
         unbounded_cost_fields=(),
         other_model_fields=(),
         writes_12h_cache=False,

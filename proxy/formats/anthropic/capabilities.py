@@ -18,7 +18,7 @@ TOOL_PROMPT_TOKENS = 600
 SERVER_TOOL_TOKENS = 3_000
 """Tokens that the API adds for each tool with a schema of its own: up to about 2,500 (docs, "Tool use",
 "Pricing")."""
-SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution")
+SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution", "tool_search")
 SERVER_TOOLS: Settings = {
     "web_search": frozenset({"allowed_domains", "blocked_domains", "max_uses", "user_location"}),
     "web_fetch": frozenset({"allowed_domains", "blocked_domains", "max_uses", "max_content_tokens"}),

@@ -4,6 +4,7 @@ The gateway forwards the client's bytes except for the fields that it must set, 
 that it must know.
 """
 
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,9 @@ from proxy.formats.anthropic.capabilities import SERVER_TOOL_TOKENS, SERVER_TOOL
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.request import PATH
+from proxy.formats.anthropic.toolsets import TOOLSETS
 from proxy.formats.anthropic.usage import STANDARD_TIER, US_REGION, StreamUsage, measure
+from proxy.formats.anthropic.vendor_tools import CLIENT_TOOLS
 from proxy.formats.anthropic.wire import (
     RequestFields,
     StreamEventFields,
@@ -53,6 +56,7 @@ from proxy.formats.neutral import ApiError, RequestFacts, Usage
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import at_event_boundary, event_data, event_name
+from proxy.formats.tools.offers import VERSION
 
 SOURCE_FIELDS = ("type", "media_type", "data", "url", "file_id")
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
@@ -65,6 +69,7 @@ MESSAGE_FIELDS = token_bounds.field_names("""
 """)
 DECODED_EVENT_MARKERS = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"', b"message_stop")
 """Bytes in the events that the meter decodes."""
+MCP_TOOLSET = "mcp_toolset"
 STOP = b"message_stop"
 
 
@@ -80,6 +85,7 @@ class MessagesRequest:
         self.unknown_fields = unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS, REQUEST_FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_nested(request.thread, THREAD_FIELDS, "thread.")
+        tools = offered_tools(request)
         speed, region = requested_speed(request.speed), requested_region(request.inference_geo)
         self.facts = RequestFacts(
             model=request.model,
@@ -95,7 +101,7 @@ class MessagesRequest:
             max_billable_extras=max_billable_extras(request),
             unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
             writes_12h_cache=writes_12h_cache(body, self.fields),
-            other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(request.tools),
+            other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(tools),
         )
 
     def path(self, model: str) -> str:
@@ -193,11 +199,33 @@ def max_billable_extras(request: RequestFields) -> dict[str, int]:
     The limit is the tool's `max_uses` (docs, "Web search tool", "Max uses").
     """
     limits = {"mcp": DEFAULT_MAX_CALLS} if request.mcp_servers else {}
-    for tool in dict_items(request.tools):
-        kind = next((kind for kind in SERVER_TOOL_TYPES if str(tool.get("type")).startswith(kind)), None)
-        if kind:
+    for tool in offered_tools(request):
+        if kind := server_kind(as_str(tool.get("type"))):
             limits[kind] = limits.get(kind, 0) + tool_call_limit(tool.get("max_uses"))
     return limits
+
+
+def offered_tools(request: RequestFields) -> list[dict[str, Any]]:
+    """Return the declarations of a request, those in its messages included (SDK, `tool_addition`)."""
+    changes = [as_dict(block.get("tool")) for block in tool_changes(request.messages)]
+    return [*dict_items(request.tools), *dict_items([change.get("definition") for change in changes])]
+
+
+def tool_changes(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        if message.get("role") == "system":
+            yield from dict_items(message.get("content"))
+
+
+def server_kind(tool_type: str) -> str:
+    """Return the kind of a tool that Anthropic runs, by its type; empty for a tool of the client.
+
+    A type that is not known is a kind of its own.
+    """
+    kind = VERSION.sub("", tool_type)
+    if kind in ("", "custom", MCP_TOOLSET, *CLIENT_TOOLS) or kind.removesuffix("_toolset") in TOOLSETS:
+        return ""
+    return next((known for known in SERVER_TOOL_TYPES if kind.startswith(known)), kind)
 
 
 def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:

@@ -9,10 +9,21 @@ from proxy.formats.tools.offers import Settings
 MAX_MODEL_LENGTH = 200
 SERVER_TOOL_TOKENS = 3_000
 """Tokens that one of Google's own tools may add to the prompt before it fetches anything."""
-BILLABLE_TOOLS = dict.fromkeys(
-    ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"), "web_search"
-) | {"googleMaps": "google_maps"}
-"""Google's own tools that are billed by the call, with the names that all formats share."""
+TOOL_KINDS = {
+    "googleSearch": "web_search",
+    "googleSearchRetrieval": "web_search",
+    "googleMaps": "google_maps",
+    "urlContext": "url_context",
+    "codeExecution": "code_execution",
+    "fileSearch": "file_search",
+    "computerUse": "computer_use",
+}
+"""Google's own tools, each with the name that it has in all formats."""
+TOOL_NAMES = frozenset(TOOL_KINDS) | frozenset(TOOL_KINDS.values()) - {"web_search"}
+TOOL_FIELDS = TOOL_NAMES | {
+    *("google_search", "google_search_retrieval", "functionDeclarations", "function_declarations")
+}
+"""Fields of an entry of `tools`: one for each kind of tool."""
 SERVER_TOOLS: Settings = dict.fromkeys(("web_search", "web_fetch", "code_execution"), frozenset())
 """Google's own tools. The Gemini API has no settings for them: domains are for Vertex AI only."""
 MAX_N = 128

@@ -13,7 +13,13 @@ import msgspec
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
 from proxy.formats.field_case import check_letters, check_nested
 from proxy.formats.gemini.account_ids import ACCOUNT_ID_FIELDS
-from proxy.formats.gemini.capabilities import BILLABLE_TOOLS, MAX_MODEL_LENGTH, MAX_N, SERVER_TOOL_TOKENS
+from proxy.formats.gemini.capabilities import (
+    MAX_MODEL_LENGTH,
+    MAX_N,
+    SERVER_TOOL_TOKENS,
+    TOOL_FIELDS,
+    TOOL_KINDS,
+)
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.repeated_results import without_repeated_results
@@ -26,9 +32,11 @@ from proxy.formats.gemini.wire import (
     ResponseFacts,
     decode_response_facts,
     reject_both_spellings,
+    to_camel_case,
 )
 from proxy.formats.json_body import (
     DECODE_ERRORS,
+    as_dict,
     convert_json,
     decode_fields,
     decode_lenient,
@@ -63,9 +71,9 @@ KEEPALIVE_EVENT = (
 )
 """A chunk with an empty text, which all SDKs accept. Google's Python SDK fails on comments, and its older
 JavaScript SDK on a blank line."""
-TOOL_FIELDS = frozenset(BILLABLE_TOOLS) | {"google_maps", "functionDeclarations", "function_declarations"}
 GENERATION_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationFields))
 BOUNDED_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(RequestFields)) | {"model"}
+ROUTING_FIELDS = ("routingConfig", "modelSelectionConfig", "modelConfig")
 MESSAGE_FIELDS = token_bounds.field_names("""
     role parts text thought thoughtSignature thought_signature inlineData inline_data mimeType mime_type data
     fileData file_data fileUri file_uri functionCall function_call functionResponse function_response name id
@@ -104,6 +112,7 @@ class GenerateContentRequest(WithoutAccountIds):
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(serviceTier=tier),
             assumed_tier=tier,
+            other_model_fields=routing_fields(self.fields),
             max_billable_extras=max_billable_extras(request.tools)
             | possible_modalities(body, AUDIO_MARKERS, bound),
         )
@@ -179,6 +188,17 @@ def check_letters_of(fields: dict[str, Any], request: RequestFields) -> None:
         check_letters(fields[name], GENERATION_FIELDS, f"{name}.")
 
 
+def routing_fields(fields: dict[str, Any]) -> tuple[str, ...]:
+    """Return the generation settings by which another model may answer (SDK `google-genai`)."""
+    settings = [as_dict(fields.get(name)) for name in ("generationConfig", "generation_config")]
+    return tuple(
+        name
+        for given in settings
+        for name, value in given.items()
+        if value and to_camel_case(name) in ROUTING_FIELDS
+    )
+
+
 def validate_request(request: RequestFields, model: str, n: int) -> None:
     if not 1 <= len(model) <= MAX_MODEL_LENGTH:
         raise InvalidRequest("The URL does not name a model.", "model")
@@ -224,20 +244,18 @@ def tool_tokens(tools: Any) -> int:
 
 def server_tool_names(tools: Any) -> list[str]:
     """Return the names of Google's own tools in a request."""
-    kinds = [
-        kind
+    names = [
+        to_camel_case(name)
         for tool in (tools if isinstance(tools, list) else [tools])
         if isinstance(tool, dict)
-        for kind in tool
+        for name in tool
     ]
-    return [kind for kind in kinds if kind not in ("functionDeclarations", "function_declarations")]
+    return [name for name in names if name != "functionDeclarations"]
 
 
 def max_billable_extras(tools: Any) -> dict[str, int]:
     """Return how often each tool may be called. Google has no limit that a request could set."""
-    return dict.fromkeys(
-        (BILLABLE_TOOLS.get(kind, kind) for kind in server_tool_names(tools)), DEFAULT_MAX_CALLS
-    )
+    return dict.fromkeys((TOOL_KINDS.get(name, name) for name in server_tool_names(tools)), DEFAULT_MAX_CALLS)
 
 
 def prompt_tokens(value: Any, image_tokens: int) -> int:

@@ -46,16 +46,29 @@ MODEL_CALLING_TOOL_PREFIXES = ("advisor", "openrouter:")
 
 Sources: platform.claude.com/docs, "Advisor tool"; openrouter.ai/docs/guides/features/server-tools.
 """
-UNBOUNDED_COST_FIELDS = ("provider", "speed", "prediction", "search_parameters", "compaction", "best_of")
+UNBOUNDED_COST_FIELDS = (
+    *("provider", "speed", "prediction", "search_parameters", "compaction", "best_of"),
+    "multi_agent",
+)
 """Fields whose cost has no known bound.
 
 These are OpenRouter's choice among providers, each with its own price
 (openrouter.ai/docs/guides/routing/provider-selection), and its fast tier; predictions, whose rejected part is
 billed as output (openai.com, docs/guides/predicted-outputs); xAI's live search, billed by the source;
-compaction, which first generates a summary; and completions that are billed but not shown.
+compaction, which first generates a summary; completions that are billed but not shown; and further agents,
+whose tokens are added to those of the response (SDK `openai`, `multi_agent`).
 """
-COMPACTION_FIELD = "context_management"
-"""Field that drops parts of a history at no cost, or compacts the history with another run of the model."""
+KNOWN_MODES = (None, "", "standard")
+"""Values of `reasoning.mode` with a bounded cost.
+
+In OpenAI's `pro` mode, the model works on a request several times, and the tokens of all runs are billed
+(developers.openai.com/api/docs/guides/reasoning, "Reasoning mode").
+"""
+KNOWN_SEARCH_SETTINGS = {"search_context_size", "user_location"}
+"""Settings of `web_search_options` that the known fees cover.
+
+Perplexity's `search_type: pro` has a higher fee (docs.perplexity.ai/docs/getting-started/pricing).
+"""
 
 
 def extract_unknown_fields(
@@ -121,8 +134,16 @@ def unbounded_cost_fields(unknown_fields: Mapping[str, Any], *format_fields: str
 
 
 def has_unbounded_cost(name: str, value: Any, format_fields: Collection[str]) -> bool:
-    return (
-        name in UNBOUNDED_COST_FIELDS
-        or name in format_fields
-        or (name == COMPACTION_FIELD and b"compact" in encode(value))
-    )
+    """Return whether a field has no known bound of its cost.
+
+    `context_management` drops parts of a history, at no cost, or compacts them by running the model again.
+    """
+    match name, value:
+        case "reasoning", {"mode": mode}:
+            return mode not in KNOWN_MODES
+        case "web_search_options", dict():
+            return not value.keys() <= KNOWN_SEARCH_SETTINGS
+        case "context_management", _:
+            return b"compact" in encode(value)
+        case _:
+            return name in UNBOUNDED_COST_FIELDS or name in format_fields

@@ -9,16 +9,10 @@ from msgspec.structs import replace
 from proxy.formats.json_body import DECODE_ERRORS
 from proxy.formats.neutral import InvalidRequest, Usage, reported_or_none
 from proxy.formats.openai_responses.account_ids import ResponsesIdReader
-from proxy.formats.openai_responses.passthrough import ResponsesRequest
+from proxy.formats.openai_responses.passthrough import MAX_COMPACTION_TOKENS, ResponsesRequest
 from proxy.formats.openai_responses.request import PATH
 from proxy.formats.openai_responses.usage import REPORT_FIELDS, decode_usage_fields, parse_usage
 from proxy.formats.quirks import Quirks
-
-MAX_OUTPUT_TOKENS = 128_000
-"""Output of a compaction at most: of all models, none can write more (developers.openai.com/api/docs/models).
-
-A request to compact has no field that limits it.
-"""
 
 
 class CompactRequest(ResponsesRequest):
@@ -34,7 +28,7 @@ class CompactRequest(ResponsesRequest):
             self.facts,
             stream=False,
             max_output_tokens=None,
-            fixed_max_output=MAX_OUTPUT_TOKENS,
+            fixed_max_output=MAX_COMPACTION_TOKENS,
             max_billable_extras={},
         )
 

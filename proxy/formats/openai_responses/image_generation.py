@@ -36,6 +36,12 @@ QUALITIES = {"low": (196, 7024), "medium": (1, 4), "xhigh": (2, 1), "max": (4, 1
 The two qualities above high are undocumented. Each is assumed to double the tokens.
 """
 STANDARD_SIZES = tuple(OLDER_SIZES)
+BOUNDED_SETTINGS = {
+    *("type", "action", "background", "input_fidelity", "input_image_mask", "model", "moderation"),
+    *("output_compression", "output_format", "partial_images", "quality", "size", "svg"),
+}
+"""Settings that the tokens of an image are estimated from, or do not depend on."""
+STILL_FORMATS, KNOWN_QUALITIES = (None, "png", "webp", "jpeg"), (None, "auto", "high", *QUALITIES)
 PARTIAL_IMAGE_TOKENS = 100
 """Tokens of each partial image in a stream."""
 MAX_TEXT_INPUT_TOKENS, MAX_IMAGE_INPUT_TOKENS = 2_000, 12_500
@@ -48,6 +54,24 @@ Source: docs/guides/images-vision, "Calculating costs".
 def find_tool(tools: Any) -> dict[str, Any]:
     """Return the image generation tool among the tools of a request or response; empty if it is not there."""
     return next((tool for tool in dict_items(tools) if tool.get("type") == TOOL_TYPE), {})
+
+
+def has_unbounded_images(tools: Any) -> bool:
+    """Return whether the tokens of the images that these tools may generate are not known."""
+    image_tools = [tool for tool in dict_items(tools) if tool.get("type") == TOOL_TYPE]
+    return len(image_tools) > 1 or any(has_unbounded_tokens(tool) for tool in image_tools)
+
+
+def has_unbounded_tokens(tool: dict[str, Any]) -> bool:
+    """Return whether the tokens of an image with these settings are not known.
+
+    A GIF has several frames. An SVG is written by a model of text.
+    """
+    return (
+        not tool.keys() <= BOUNDED_SETTINGS
+        or tool.get("output_format") not in STILL_FORMATS
+        or tool.get("quality") not in KNOWN_QUALITIES
+    )
 
 
 def image_model(tool: dict[str, Any]) -> str:

@@ -11,7 +11,14 @@ from typing import Any
 from proxy.formats import neutral
 from proxy.formats.account_ids import AccountReference, IdReader, references_in
 from proxy.formats.field_case import check_nested
-from proxy.formats.json_body import DECODE_ERRORS, convert_json, encode, parse_object, replace_fields
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    convert_json,
+    dict_items,
+    encode,
+    parse_object,
+    replace_fields,
+)
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import AUTO_TIER, named_tiers, requested_tier
 from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
@@ -31,8 +38,10 @@ from proxy.formats.openai_responses.account_ids import (
 )
 from proxy.formats.openai_responses.encoder import StreamEncoder
 from proxy.formats.openai_responses.errors import render_error_event
+from proxy.formats.openai_responses.image_generation import has_unbounded_images
 from proxy.formats.openai_responses.request import PATH
 from proxy.formats.openai_responses.server_tools import max_billable_extras
+from proxy.formats.openai_responses.tools import offered_tools
 from proxy.formats.openai_responses.usage import StreamUsage, measure
 from proxy.formats.openai_responses.wire import RequestFields
 from proxy.formats.quirks import Quirks
@@ -54,6 +63,11 @@ FINAL_EVENT_TYPES = (
     "response.cancelled",
     "error",
 )
+MAX_COMPACTION_TOKENS = 128_000
+"""Output of a compaction at most: of all models, none can write more (developers.openai.com/api/docs/models).
+
+A request to compact has no field that limits it.
+"""
 STORED_FIELDS = ("previous_response_id", "conversation", "prompt")
 IMAGE_PART_TYPES = ("input_image", "computer_screenshot")
 
@@ -70,21 +84,25 @@ class ResponsesRequest:
         self.request = request = convert_json(self.fields, RequestFields)
         self.unknown_fields = unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS, REQUEST_FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
+        self.tools = tools = offered_tools(request.tools, request.input)
         # A stored prompt may bring tools of its own.
         unbounded = unbounded_cost_fields(unknown, "prompt") + unpriced_lifetimes(body, self.fields)
-        tier = requested_tier(request.service_tier)
+        if has_unbounded_images(tools):
+            unbounded += ("tools",)
+        tier, compacts = requested_tier(request.service_tier), is_compaction(request.input)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
-            max_output_tokens=request.max_output_tokens,
+            max_output_tokens=None if compacts else request.max_output_tokens,
+            fixed_max_output=MAX_COMPACTION_TOKENS if compacts else None,
             stream=bool(request.stream),
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(service_tier=tier),
             assumed_tier=tier,
-            max_billable_extras=max_billable_extras(request.tools, request.max_tool_calls),
+            max_billable_extras=max_billable_extras(tools, request.max_tool_calls),
             unbounded_cost_fields=unbounded,
             writes_12h_cache=continues_stored(request) or writes_12h_cache(body, self.fields),
-            other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(request.tools),
+            other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(tools),
             is_background=bool(request.background),
         )
 
@@ -104,7 +122,7 @@ class ResponsesRequest:
         return measure(body)
 
     def meter(self) -> "StreamMeter":
-        return StreamMeter(self.request.tools)
+        return StreamMeter(self.tools)
 
     def encoder(self, request: neutral.Request) -> StreamEncoder:
         return StreamEncoder(request)
@@ -153,6 +171,11 @@ def max_input_tokens(request: RequestFields) -> int:
         + messages
         + sum(len(encode(extra)) for extra in (request.tools, request.text) if extra is not None)
     )
+
+
+def is_compaction(items: Any) -> bool:
+    """Return whether the response is a summary, whose length no field limits (SDK, `CompactionTrigger`)."""
+    return any(item.get("type") == "compaction_trigger" for item in dict_items(items))
 
 
 def continues_stored(request: RequestFields) -> bool:

@@ -65,7 +65,9 @@ def billable_kind(tool: dict[str, Any]) -> str:
 
 def memory_suffix(container: Any) -> str:
     match container:
-        case {"memory_limit": "4g" | "16g" | "64g" as memory}:
+        case {"memory_limit": None | "1g"}:
+            return ""
+        case {"memory_limit": memory}:
             return f"_{memory}"
         case _:
             return ""
@@ -74,7 +76,7 @@ def memory_suffix(container: Any) -> str:
 def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
     """Return how often each of the provider's tools may be called.
 
-    `max_tool_calls` limits all of them together.
+    `max_tool_calls` limits all of them together. A tool whose name is not known counts too.
     """
     kinds = {billable_kind(tool) for tool in dict_items(tools)} - set(CLIENT_TOOLS) - {""}
     limits = dict.fromkeys(kinds, tool_call_limit(max_tool_calls))

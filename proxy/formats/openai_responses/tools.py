@@ -52,6 +52,11 @@ class OwnTools:
 # Reading ------------------------------------------------------------------------------------------
 
 
+def offered_tools(tools: Any, items: Any) -> list[dict[str, Any]]:
+    """Return the declarations of a request, those in its input included."""
+    return [*dict_items(tools), *brought_tools(items)]
+
+
 def brought_tools(items: Any) -> list[dict[str, Any]]:
     """Return the declarations in the items of an input that bring tools."""
     return [

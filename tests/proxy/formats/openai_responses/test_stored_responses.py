@@ -7,8 +7,9 @@ import pytest
 
 from proxy.formats.neutral import UnsupportedFeature
 from proxy.formats.openai_responses.background import read_state, response_path
-from proxy.formats.openai_responses.compaction import MAX_OUTPUT_TOKENS, CompactRequest
+from proxy.formats.openai_responses.compaction import CompactRequest
 from proxy.formats.openai_responses.count_tokens import CountTokensRequest
+from proxy.formats.openai_responses.passthrough import MAX_COMPACTION_TOKENS
 from proxy.formats.quirks import Quirks
 
 USAGE = {"input_tokens": 10, "output_tokens": 4}
@@ -61,7 +62,7 @@ def test_ids_stay_within_their_path() -> None:
 def test_a_compaction_is_measured_by_its_usage_alone() -> None:
     request = CompactRequest(body(tools=[{"type": "web_search"}], stream=True, max_output_tokens=5))
     assert (request.facts.stream, request.facts.max_output_tokens) == (False, None)
-    assert (request.facts.fixed_max_output, request.facts.max_billable_extras) == (MAX_OUTPUT_TOKENS, {})
+    assert (request.facts.fixed_max_output, request.facts.max_billable_extras) == (MAX_COMPACTION_TOKENS, {})
     response = {"output": [SEARCH, MESSAGE], "usage": USAGE, "service_tier": "priority"}
     usage, counted = request.measure(json.dumps(response).encode())
     assert usage is not None and (usage.output, usage.service_tier, counted) == (4, "priority", 0)

@@ -1,8 +1,9 @@
-"""Measure the CPU per request of the gateway, with key, budgets and metering, against a bare relay.
+"""Measure the CPU time per request of the gateway, compared to a minimal relay.
 
-The server process has one core, the load and the provider the other. The server's user and system time is
-divided by the number of requests that it answered. Rounds of gateway and relay alternate, and the median of
-each is reported. Machines are noisy, so quote ratios.
+The gateway checks a key and budgets, and meters the response. The server process runs on one core, the load
+and the provider on the other. The result is the server's user and system time, divided by the number of
+requests that it has answered. Rounds of gateway and relay alternate, and the median of each is reported.
+Because machines are noisy, compare ratios, not times.
 """
 
 import argparse

@@ -81,7 +81,7 @@ async def provider(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Relay:
-    """Bare ASGI relay without keys, budgets and metering."""
+    """Minimal ASGI relay without keys, budgets and metering."""
 
     session: aiohttp.ClientSession | None = None
 

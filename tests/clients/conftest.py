@@ -1,4 +1,4 @@
-"""Fixtures of the tests with agents and SDKs: a gateway before a provider that refuses as vendors do."""
+"""Fixtures of the tests with agents and SDKs: a gateway in front of the strict provider."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Codex and Gemini CLI, as npm installs them, finish their loops, also when the model changes midway."""
+"""Codex and Gemini CLI complete their loops, even if the model changes within a conversation."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The providers of the AI SDK, and Google's SDK, finish their loop on every model, streamed and not."""
+"""The AI SDK and Google's SDK complete their loops with every model, with and without streaming."""
 
 from typing import Any
 

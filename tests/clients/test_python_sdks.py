@@ -1,4 +1,4 @@
-"""The Python SDKs finish their agent loops on every model, streamed and not."""
+"""The Python SDKs complete their agent loops with every model, with and without streaming."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Background responses survive the death of their gateway process, and are charged once by several."""
+"""Background responses survive the death of their process, and several processes charge them once."""
 
 import time
 from collections.abc import Iterator

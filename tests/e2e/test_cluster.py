@@ -1,4 +1,4 @@
-"""Several processes on PostgreSQL and Redis behave like one; the embedded mode has only one."""
+"""Several processes with PostgreSQL and Redis behave like one process. Without Redis, one is allowed."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""HTTP on raw sockets, as unusual clients speak it: upgrade offers, old versions, odd targets."""
+"""HTTP requests of unusual clients on raw sockets: upgrade offers, old versions, odd targets."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The documentation names what exists, its links work, and its example verifies messages."""
+"""The documentation names existing files and settings, its links work, and its example is correct."""
 
 import base64
 import re

@@ -1,6 +1,6 @@
 """Requests that never reach a route: too many header bytes, invalid HTTP, or an upgrade.
 
-They need no key, so each one is counted and none of them logs a traceback.
+Because they need no key, each one is counted, but none of them logs a traceback.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Requests without a valid key are limited by client address; valid keys from there are not."""
+"""Requests without a valid key are limited by client network. Valid keys from there are not limited."""
 
 import asyncio
 import time

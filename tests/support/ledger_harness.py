@@ -174,7 +174,7 @@ async def budget(
     *,
     whole_project: bool = False,
 ) -> BudgetLimit:
-    """Create a budget that pays for so many requests."""
+    """Create a budget that can pay for this many requests."""
     row = await Budget.objects.acreate(
         project_id=key.project_id,
         key=None if whole_project else key,

@@ -39,7 +39,7 @@ def budget(
     whole_project: bool = False,
     mode: str = "hard",
 ) -> BudgetLimit:
-    """Create a budget that pays for so many requests."""
+    """Create a budget that can pay for this many requests."""
     owner = None if whole_project else key
     row = Budget.objects.create(
         project=key.project, key=owner, period=period, limit_nano=requests * PRICE, mode=mode
@@ -80,7 +80,7 @@ async def settle(
 
 
 async def window_total(key: ApiKey, budget_limit: BudgetLimit, window: str = WINDOW) -> WindowBalance | None:
-    """Return the balance of a budget's window, None if it is not open."""
+    """Return the balance of a budget's window; None if it is not open."""
     windows = {budget_limit.id: window}
     return (await sync_to_async(queries.window_balances)(key.project_id, windows)).get(budget_limit.id)
 

@@ -28,13 +28,13 @@ class ResponsesProvider:
     responses: dict[str, Json] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     finishes_after: int | None = None
-    """Polls after which a background response ends by itself."""
+    """The number of polls after which a background response ends."""
     failure: int = 0
     """Status of all responses to GET, if it is set."""
     polls: Counter[str] = field(default_factory=Counter)
     numbers: Any = field(default_factory=lambda: count(1))
     holds_streams: bool = False
-    """Streams do not end, even if their responses have ended."""
+    """If true, streams do not end, even if their responses have ended."""
 
     async def handle(self, request: web.Request, body: Json) -> web.StreamResponse:
         self.calls.append((request.method, request.path_qs))

@@ -100,7 +100,7 @@ def test_budget_without_thresholds_never_alerts(budget: Budget) -> None:
 
 
 def test_first_denial_of_a_period_alerts_once(budget: Budget) -> None:
-    """A hard budget denies requests as soon as none fits, which may be before the last threshold."""
+    """A hard budget can deny requests before its spent amount reaches the last threshold."""
     spend(budget, 4 * USD)
     for _ in range(2):
         deny(budget)

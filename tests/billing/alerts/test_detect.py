@@ -66,7 +66,7 @@ def test_missed_events_alert_late(budget: Budget, clock: Clock) -> None:
 
 
 def test_first_run_looks_back_over_retained_windows(budget: Budget, clock: Clock) -> None:
-    """An emptied cache loses the time of the last run."""
+    """The time of the last run is lost if the cache is emptied."""
     deny_at(budget, clock.now - 47 * HOUR)
     spend_at(budget, clock.now - 47 * HOUR)
     assert detect_alerts() == 2
@@ -143,7 +143,7 @@ def test_interrupted_run_is_not_recorded(
 
 @pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.SOFT])
 def test_only_hard_budgets_alert_denials(budget: Budget, mode: Mode) -> None:
-    """A record can name a shadow budget if a hard budget cut the stream that the shadow would have denied."""
+    """A record names a shadow budget if a hard budget aborted a stream that the shadow would have denied."""
     deny(budget)
     assert UsageRecord.objects.filter(outcome=Outcome.BUDGET_EXCEEDED, blocking_budget_id=budget.pk).exists()
     Budget.objects.update(mode=mode)

@@ -1,4 +1,4 @@
-"""The balance of an unopened window, read while requests and their records move on."""
+"""The balance of an unopened window is correct while requests change their state."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

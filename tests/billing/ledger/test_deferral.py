@@ -1,4 +1,4 @@
-"""Deferred requests hold no money and no slot, and are charged once when their cost is known."""
+"""Deferred requests have no reservation and no slot, and are charged once when their cost is known."""
 
 import pytest
 

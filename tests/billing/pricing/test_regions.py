@@ -1,4 +1,4 @@
-"""Inference at an endpoint for one region costs a tenth more, for the models that the vendors name."""
+"""Inference at an endpoint for one region costs 10% more for the models that the vendors name."""
 
 from datetime import UTC, datetime
 

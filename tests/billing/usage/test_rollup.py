@@ -79,7 +79,7 @@ def test_report_reads_a_stale_day_from_its_records(project: Project, key: ApiKey
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", ""])
 def test_invalid_date_is_reported(db: None, text: str) -> None:
-    with pytest.raises(CommandError, match="write it as 2026-11-01"):
+    with pytest.raises(CommandError, match="Write it as 2026-11-01"):
         rollup("--since", text)
 
 

@@ -161,7 +161,7 @@ async def serve(ledger: Ledger, key: ApiKey, budgets: tuple[BudgetLimit, ...], s
 
 
 def mismatch_texts_slowly() -> list[str]:
-    """Return them from a slow database, while the ledger goes on."""
+    """Return the mismatches that are read from a slow database while the ledger is used."""
 
     def slowly(execute: Callable[..., object], *arguments: object) -> object:
         time.sleep(0.005)

@@ -232,7 +232,7 @@ async def test_all_pages_of_the_record_stream_are_read(
 
 @asynccontextmanager
 async def without_redis(ledger: RedisLedger) -> AsyncIterator[None]:
-    """Let requests be admitted as while Redis is down. Their spend is counted afterwards."""
+    """Admit requests as if Redis were down. Their spend is counted afterwards."""
     breaker, ledger.policy = ledger.client.breaker, OutagePolicy(allow_budgeted=True)
     breaker.failures, breaker.open_until = FAILURE_THRESHOLD, math.inf
     yield
@@ -280,7 +280,7 @@ async def test_only_spend_from_an_outage_may_exceed_a_budget(
 
 @needs_redis
 async def test_overspending_after_redis_returns_is_found(in_redis: LedgerHarness, key: ApiKey) -> None:
-    """Spend that was unchecked for over an hour was counted when the next request was checked."""
+    """Unchecked spend from over an hour ago already counted when the next request was checked."""
     ledger = await in_redis.start()
     assert isinstance(ledger, RedisLedger)
     await ledger.background_tasks.stop()

@@ -216,7 +216,7 @@ async def test_repeated_settlement_counts_once(gateways: list[RedisLedger], key:
 async def test_record_unknown_to_redis_is_written_once(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    """No reservation and no marker is left of it: only the stream, and later SQL, has the record."""
+    """Redis has no reservation and no dedup marker: only the stream, and later SQL, has the record."""
     budget_limit = await sync_to_async(budget)(key, 10)
     grant = await reserve(gateways[0], reserve_request(key, budget_limit))
     assert isinstance(grant, tuple)

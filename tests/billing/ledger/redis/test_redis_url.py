@@ -1,4 +1,4 @@
-"""REDIS_URL may name a server with accounts or TLS, but no cluster. All Redis clients read it alike."""
+"""REDIS_URL can name a server with accounts or TLS, but not a cluster. All Redis clients agree on it."""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""PostgreSQL keeps what only a process knows while Redis is down; afterwards each request counts once."""
+"""PostgreSQL keeps records and estimates while Redis is down. Afterwards, each request counts once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -40,7 +40,7 @@ BATCH_DELAY_S = 0.25
 
 @asynccontextmanager
 async def redis_down(server: Server, *, empty: bool = False) -> AsyncIterator[None]:
-    """Kill Redis for the length of the block. `empty`: it comes back without its data."""
+    """Kill Redis, and start it again after the block. `empty`: Redis has lost its data then."""
     await run_in_thread(partial(server.kill))
     try:
         yield

@@ -242,7 +242,7 @@ class Codec(Protocol):
         """Return the server tools that a request can offer, each with its supported settings."""
 
     def render_request(self, request: Request, quirks: Quirks, /) -> RenderedRequest:
-        """Render the request. It must not contain vendor-specific tools or records of another vendor.
+        """Render the request. It must not contain tools or opaque parts of another vendor.
 
         Raises UnsupportedFeature for content and tools that this format cannot express.
         """

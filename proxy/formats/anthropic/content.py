@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.records import parse_record
+from proxy.formats.anthropic.opaque_parts import parse_opaque_part
 from proxy.formats.anthropic.wire import (
     FORMAT,
     Block,
@@ -114,7 +114,7 @@ def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
         case "tool_addition" | "tool_removal":
             return ()
         case _:
-            return (parse_record(block, convert_json(block, Block).type),)
+            return (parse_opaque_part(block, convert_json(block, Block).type),)
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:

@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from proxy.formats.anthropic.content import parse_citations
 from proxy.formats.anthropic.errors import parse_error, parse_stream_error
-from proxy.formats.anthropic.records import parse_record
+from proxy.formats.anthropic.opaque_parts import parse_opaque_part
 from proxy.formats.anthropic.response import parse_finish_reason, parse_response
 from proxy.formats.anthropic.usage import StreamUsage
 from proxy.formats.anthropic.wire import (
@@ -307,7 +307,7 @@ class StreamDecoder:
         if block.block.type == "tool_use" and not block.has_content:
             self.add_text(block, parse_input(block.block.input))
         if isinstance(block.queued.part, Opaque):
-            block.queued.part = parse_record(block.complete_value(), block.block.type)
+            block.queued.part = parse_opaque_part(block.complete_value(), block.block.type)
         self.queue.complete(block.queued, block.signature or None)
 
     def close_all_blocks(self) -> None:

@@ -35,7 +35,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.seals import attach_call_signatures, parse_thinking, unseal
 from proxy.formats.tool_calls import as_function_call
-from proxy.formats.tools.records import call_text, code_text, output_text
+from proxy.formats.tools.opaque_parts import call_text, code_text, output_text
 
 METADATA_FIELDS = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """Fields beside the content of a response, which are opaque to other formats."""
@@ -92,12 +92,12 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
             return [*parse_thinking("", signature, FORMAT), *parse_content(name, value)]
         case _:
             return [
-                Opaque(origin=FORMAT, kind=name, value=part, text=record_text(name, as_dict(part.get(name))))
+                Opaque(origin=FORMAT, kind=name, value=part, text=opaque_text(name, as_dict(part.get(name))))
             ]
 
 
-def record_text(field: str, value: dict[str, Any]) -> str:
-    """Return what a record of Google's own tools says; empty for results that only Google reads."""
+def opaque_text(field: str, value: dict[str, Any]) -> str:
+    """Return what a part of Google's own tools says; empty for results that only Google reads."""
     match field:
         case "executableCode":
             return code_text(value.get("code"), value.get("language"))

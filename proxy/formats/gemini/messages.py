@@ -228,7 +228,7 @@ def merge_turns(request: Request) -> list[Turn]:
 def is_supported(part: Part) -> bool:
     """Return whether Gemini accepts a part.
 
-    Only the origin of thinking and of server-side records reads them.
+    Only the origin of thinking and of opaque parts reads them.
     """
     match part:
         case Text(text=text) | Refusal(text=text):

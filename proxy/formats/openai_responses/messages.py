@@ -25,11 +25,11 @@ from proxy.formats.openai_responses.content import (
     render_part,
     render_tool_call,
 )
+from proxy.formats.openai_responses.opaque_parts import parse_opaque_part
 from proxy.formats.openai_responses.reasoning import (
     parse_reasoning_item,
     render_reasoning_item,
 )
-from proxy.formats.openai_responses.records import parse_record
 from proxy.formats.openai_responses.summaries import (
     COMPACTION_TYPES,
     TRIGGER,
@@ -56,7 +56,7 @@ from proxy.formats.tools.names import TYPED, FlatNames
 
 SETTING_ITEMS = ("additional_tools", "configuration_update")
 """Items that hold no content: they bring tools, and change settings of the request."""
-USER_RECORDS = ("agent_message", TRIGGER, "mcp_approval_response", *OUTPUT_TYPES)
+USER_ITEM_TYPES = ("agent_message", TRIGGER, "mcp_approval_response", *OUTPUT_TYPES)
 """Items that come from the client, not the model, and have a type of their own."""
 
 
@@ -131,10 +131,10 @@ class MessageBuilder:
                 self.add_tool_call(item, name, call_arguments(item))
             case str() if kind in OUTPUT_TYPES and runs_at_client(item):
                 self.add_typed_output(item, kind)
-            case str() if kind in USER_RECORDS:
-                self.turns.append(("user", [parse_record(item, kind)]))
+            case str() if kind in USER_ITEM_TYPES:
+                self.turns.append(("user", [parse_opaque_part(item, kind)]))
             case str():
-                self.add_assistant(parse_record(item, kind))
+                self.add_assistant(parse_opaque_part(item, kind))
             case _:
                 raise InvalidRequest(f"{where} has no type.", where)
 
@@ -234,7 +234,7 @@ def render_message(message: Message) -> list[dict[str, Any]]:
             found = render_assistant_part(part)
         elif isinstance(part, ToolResult):
             found = render_tool_result(part)
-        elif isinstance(part, Opaque) and part.kind in USER_RECORDS:
+        elif isinstance(part, Opaque) and part.kind in USER_ITEM_TYPES:
             found = dict(part.value)
         else:
             found = {"type": "message", "role": message.role, "content": [render_part(part)]}

@@ -30,17 +30,17 @@ from proxy.formats.openai_responses.content import (
     render_tool_call,
 )
 from proxy.formats.openai_responses.errors import parse_error_object
+from proxy.formats.openai_responses.opaque_parts import parse_opaque_part
 from proxy.formats.openai_responses.reasoning import (
     parse_reasoning_item,
     render_thinking,
 )
-from proxy.formats.openai_responses.records import parse_record
 from proxy.formats.openai_responses.request import render_response_format
 from proxy.formats.openai_responses.summaries import render_summary, wants_summary
 from proxy.formats.openai_responses.tools import (
     OwnTools,
+    group_fields,
     max_tool_calls,
-    qualified_name,
     render_declarations,
     render_tool_choice,
 )
@@ -84,7 +84,7 @@ def parse_response(body: bytes) -> Response:
 
 
 def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
-    """Return the parts of an output item. A call of the provider's own tool is a record."""
+    """Return the parts of an output item. A call of the provider's own tool is opaque."""
     match item.get("type"):
         case "message":
             return tuple(
@@ -104,7 +104,7 @@ def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
                 Image(media_type=f"image/{as_str(item.get('output_format')) or 'png'}", data=item["result"]),
             )
         case kind:
-            return (parse_record(item, as_str(kind) or "item"),)
+            return (parse_opaque_part(item, as_str(kind) or "item"),)
 
 
 def has_tool_calls(parts: tuple[Part, ...]) -> bool:
@@ -255,7 +255,7 @@ def render_call_item(call: ToolCall, own_tools: OwnTools, status: Status = "comp
         return {"id": new_id(ID_PREFIXES[vendor.kind]), "status": status, **typed}
     free = call.custom or call.name in own_tools.custom
     item = {"id": new_id("ctc" if free else "fc"), "status": status, **render_tool_call(call, free)}
-    return item | qualified_name(vendor)
+    return item | group_fields(vendor)
 
 
 def render_other_items(part: Part) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from proxy.formats.json_body import (
 )
 from proxy.formats.media import data_url, detect_media_type
 from proxy.formats.openai_responses.content import is_own_id
-from proxy.formats.openai_responses.records import part_text
+from proxy.formats.openai_responses.opaque_parts import part_text
 from proxy.formats.openai_responses.summaries import COMPACTION_TYPES, parse_summary
 from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.seals import own_thinking, unseal

@@ -282,10 +282,10 @@ def render_choice(name: str, own: OwnTools) -> dict[str, Any]:
     if vendor is not None and not vendor.group:
         return {"type": vendor.kind}
     entry = {"type": "custom" if name in own.custom else "function", "name": name}
-    return entry | qualified_name(vendor)
+    return entry | group_fields(vendor)
 
 
-def qualified_name(vendor: VendorTool | None) -> dict[str, str]:
+def group_fields(vendor: VendorTool | None) -> dict[str, str]:
     """Return the name and the namespace of a tool in a namespace; nothing for other tools."""
     if vendor is None or not vendor.group:
         return {}

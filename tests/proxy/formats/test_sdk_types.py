@@ -23,7 +23,7 @@ from tests.proxy.formats.golden.cells import (
     read,
 )
 from tests.proxy.formats.golden.request_client_tools import CLIENT_TOOLS
-from tests.proxy.formats.golden.request_server_tools import COUNTERPARTS, RECORDS, SERVER_TOOLS
+from tests.proxy.formats.golden.request_server_tools import COUNTERPARTS, OPAQUE_PARTS, SERVER_TOOLS
 from tests.proxy.formats.golden.stream_readers import events_of
 
 Check = Callable[[Any], Any]
@@ -120,7 +120,7 @@ def check_responses(body: Body) -> None:
 OWN_FEATURES = {
     *CLIENT_TOOLS,
     *SERVER_TOOLS,
-    *RECORDS,
+    *OPAQUE_PARTS,
     *COUNTERPARTS,
 }
 """Scenarios in which the vendor's own server gets what its client has written, with types of the future."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.formats import anthropic
 from proxy.formats.anthropic import CountTokensRequest, MessagesRequest, StreamDecoder, StreamEncoder
-from proxy.formats.anthropic.records import parse_record
+from proxy.formats.anthropic.opaque_parts import parse_opaque_part
 from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import (
     ApiError,
@@ -121,7 +121,7 @@ def test_stream_is_decoded_into_neutral_events() -> None:
         PartDelta(choice=0, index=1, text="Grü"),
         PartDelta(choice=0, index=1, text="ße"),
         PartEnded(choice=0, index=1),
-        PartStarted(choice=0, index=2, part=parse_record(search, "server_tool_use")),
+        PartStarted(choice=0, index=2, part=parse_opaque_part(search, "server_tool_use")),
         PartEnded(choice=0, index=2),
         PartStarted(choice=0, index=3, part=ToolCall(id="t1", name="weather")),
         PartDelta(choice=0, index=3, text="{}"),

@@ -33,7 +33,7 @@ from tests.proxy.formats.golden.request_conversations import CONVERSATIONS
 from tests.proxy.formats.golden.request_limits import LIMITS
 from tests.proxy.formats.golden.request_media import MEDIA
 from tests.proxy.formats.golden.request_reasoning import THINKING
-from tests.proxy.formats.golden.request_server_tools import COUNTERPARTS, RECORDS, SERVER_TOOLS
+from tests.proxy.formats.golden.request_server_tools import COUNTERPARTS, OPAQUE_PARTS, SERVER_TOOLS
 from tests.proxy.formats.golden.request_tools import TOOL_CHOICES, TOOL_LOOPS
 from tests.proxy.formats.golden.response_text import TEXT_RESPONSES
 from tests.proxy.formats.golden.response_tool_calls import THINKING_RESPONSES, TOOL_CALL_RESPONSES
@@ -52,7 +52,7 @@ REQUESTS: dict[str, Bodies] = (
     | LIMITS
     | CLIENT_TOOLS
     | SERVER_TOOLS
-    | RECORDS
+    | OPAQUE_PARTS
     | COUNTERPARTS
 )
 RESPONSES: dict[str, Bodies] = (

@@ -156,7 +156,7 @@ FETCHED = {
     "url": "https://a.example",
     "content": {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Body"}},
 }
-CLAUDE_RECORDS: list[Body] = [
+CLAUDE_PARTS: list[Body] = [
     {"type": "compaction", "content": "They met before."},
     claude_use("web_search", query="weather"),
     claude_result(
@@ -194,7 +194,7 @@ CLAUDE_RECORDS: list[Body] = [
     {"type": "block_of_tomorrow", "value": 1},
     {"type": "text", "text": "Done."},
 ]
-OPENAI_RECORDS: list[Body] = [
+OPENAI_ITEMS: list[Body] = [
     {
         "type": "web_search_call",
         "id": "ws_1",
@@ -239,29 +239,27 @@ OPENAI_RECORDS: list[Body] = [
     },
     {"type": "item_of_tomorrow", "id": "x_1"},
 ]
-GEMINI_RECORDS: list[Body] = [
+GEMINI_PARTS: list[Body] = [
     {"executableCode": {"language": "PYTHON", "code": "print(1)"}},
     {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1\n"}},
     {"partOfTomorrow": {"value": 1}},
     {"text": "Done."},
 ]
-RECORDS: dict[str, Bodies] = {
-    "records that only one format knows": {
+OPAQUE_PARTS: dict[str, Bodies] = {
+    "opaque parts in a history": {
         "openai_chat": openai_chat_request(
             USER,
             {"role": "user", "content": [{"type": "part_of_tomorrow"}, {"type": "text", "text": "Go on"}]},
         ),
         "openai_responses": openai_responses_request(
-            USER, *OPENAI_RECORDS, {"role": "user", "content": "Go on"}
+            USER, *OPENAI_ITEMS, {"role": "user", "content": "Go on"}
         ),
-        "anthropic": anthropic_request(
-            USER, assistant(*CLAUDE_RECORDS), {"role": "user", "content": "Go on"}
-        ),
+        "anthropic": anthropic_request(USER, assistant(*CLAUDE_PARTS), {"role": "user", "content": "Go on"}),
         "gemini": gemini_request(
-            turn("user", {"text": "Hi"}), turn("model", *GEMINI_RECORDS), turn("user", {"text": "Go on"})
+            turn("user", {"text": "Hi"}), turn("model", *GEMINI_PARTS), turn("user", {"text": "Go on"})
         ),
     },
-    "records of which nothing remains": {
+    "opaque parts alone in the last message": {
         "openai_chat": openai_chat_request(user({"type": "part_of_tomorrow"})),
         "openai_responses": openai_responses_request(
             {"type": "message", "role": "user", "content": [{"type": "part_of_tomorrow"}]}
@@ -269,7 +267,7 @@ RECORDS: dict[str, Bodies] = {
         "anthropic": anthropic_request(user({"type": "block_of_tomorrow"})),
         "gemini": gemini_request(turn("user", {"partOfTomorrow": {}})),
     },
-    "records that OpenAI has encrypted or stores": {
+    "items that OpenAI has encrypted": {
         "openai_chat": None,
         "openai_responses": openai_responses_request(
             {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAA"}, USER

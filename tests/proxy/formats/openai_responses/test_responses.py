@@ -21,7 +21,7 @@ from proxy.formats.neutral import (
     ToolCall,
     Usage,
 )
-from proxy.formats.openai_responses.records import parse_record
+from proxy.formats.openai_responses.opaque_parts import parse_opaque_part
 from tests.proxy.formats.openai_responses.builders import (
     CREATED,
     NEUTRAL_USAGE,
@@ -43,7 +43,7 @@ def test_response_is_parsed() -> None:
     assert parsed.usage == NEUTRAL_USAGE
     assert parsed.choices[0].finish_reason == "tool_calls"
     assert parsed.choices[0].parts == (
-        parse_record(SEARCH, "web_search_call"),
+        parse_opaque_part(SEARCH, "web_search_call"),
         Thinking(text="Hm.", signature="gAAA", origin="openai_responses"),
         Text(text="Grüße 🎉"),
         ToolCall(id="call_1", name="f", arguments='{"a":1}'),

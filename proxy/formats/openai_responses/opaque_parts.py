@@ -9,7 +9,7 @@ from proxy.formats.json_body import as_dict, as_list, as_str, dict_items
 from proxy.formats.neutral import Opaque
 from proxy.formats.openai_responses.summaries import COMPACTION_TYPES
 from proxy.formats.openai_responses.wire import FORMAT
-from proxy.formats.tools.records import call_text, code_text, output_text, results_text, search_text
+from proxy.formats.tools.opaque_parts import call_text, code_text, output_text, results_text, search_text
 
 Item = dict[str, Any]
 CALLER_DATA = ("item_reference", *COMPACTION_TYPES)
@@ -18,13 +18,13 @@ ENCRYPTED_PREFIX = "gAAAA"
 """Start of what OpenAI has encrypted."""
 
 
-def parse_record(item: Item, kind: str) -> Opaque:
+def parse_opaque_part(item: Item, kind: str) -> Opaque:
     """Return an item of a type that other formats lack."""
     return Opaque(
         origin=FORMAT,
         kind=kind,
         value=item,
-        text=record_text(item, kind),
+        text=opaque_text(item, kind),
         is_caller_data=kind in CALLER_DATA or is_encrypted_message(item, kind),
     )
 
@@ -34,11 +34,11 @@ def is_encrypted_message(item: Item, kind: str) -> bool:
     return kind == "agent_message" and not message_text(item)
 
 
-def record_text(item: Item, kind: str) -> str:
+def opaque_text(item: Item, kind: str) -> str:
     """Return what an item says; empty for unknown types, lists of tools and settings."""
     match kind:
         case "web_search_call":
-            return search_record(as_dict(item.get("action")))
+            return search_call_text(as_dict(item.get("action")))
         case "file_search_call":
             found = "\n\n".join(as_str(result.get("text")) for result in dict_items(item.get("results")))
             return call_text("file_search", item.get("queries")) + (f"\n{found}" if found else "")
@@ -70,7 +70,7 @@ def record_text(item: Item, kind: str) -> str:
             return ""
 
 
-def search_record(action: Item) -> str:
+def search_call_text(action: Item) -> str:
     """Return the text for a search, and for a page that was opened or searched."""
     match action.get("type"):
         case "open_page" | "find_in_page":

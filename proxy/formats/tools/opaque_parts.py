@@ -1,7 +1,7 @@
-"""Replace records in a history that only another format knows, such as the calls of server tools.
+"""Replace opaque parts of a history, such as the calls of another vendor's server tools.
 
-Other formats get a record as text. A record without text is left out and reported, so that a conversation can
-continue with a model of another vendor.
+Other formats get such a part as text. A part without text is left out and reported, so that a conversation
+can continue with a model of another vendor.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,35 +15,40 @@ from proxy.formats.neutral import Opaque, Origin, Part, Request, Text, ToolResul
 PARAGRAPH_BREAK = "\n\n"
 
 
-def replace_records(request: Request, target: Origin) -> tuple[Request, list[str]]:
+def replace_opaque_parts(request: Request, target: Origin) -> tuple[Request, list[str]]:
     """Return the request without content that the target's format cannot express, and what was dropped.
 
     Raises UnsupportedFeature for data of the caller, and if nothing remains of the last message.
     """
     dropped: list[str] = []
-    messages = tuple(
-        replace(message, parts=tuple(without_records(message.parts, target, dropped)))
+    messages = [
+        replace(message, parts=tuple(without_opaque_parts(message.parts, target, dropped)))
         for message in request.messages
-    )
-    if request.messages and request.messages[-1].parts and not messages[-1].parts:
+    ]
+    if messages and request.messages[-1].parts and not messages[-1].parts:
         raise UnsupportedFeature(
             f"The last message holds nothing that this model could read: {', '.join(dropped)}.", "messages"
         )
-    return replace(request, messages=messages), [*dict.fromkeys(dropped)]
+    kept = tuple(
+        message
+        for message, given in zip(messages, request.messages, strict=True)
+        if message.parts or not given.parts
+    )
+    return replace(request, messages=kept), [*dict.fromkeys(dropped)]
 
 
-def without_records(parts: Sequence[Any], target: Origin, dropped: list[str]) -> list[Any]:
-    """Return the parts with text in place of records.
+def without_opaque_parts(parts: Sequence[Any], target: Origin, dropped: list[str]) -> list[Any]:
+    """Return the parts with text in place of opaque parts of other formats.
 
-    Names of records without text are added to `dropped`.
+    Names of parts without text are added to `dropped`.
     """
     kept: list[Any] = []
     for part in parts:
         match part:
             case Opaque(origin=origin) if origin != target:
-                kept += record_as_text(part, kept, dropped)
+                kept += opaque_part_as_text(part, kept, dropped)
             case ToolResult():
-                content = tuple(without_records(part.content, target, dropped))
+                content = tuple(without_opaque_parts(part.content, target, dropped))
                 kept.append(replace(part, content=content))
             case _:
                 kept.append(part)
@@ -52,19 +57,22 @@ def without_records(parts: Sequence[Any], target: Origin, dropped: list[str]) ->
     return kept
 
 
-def record_as_text(record: Opaque, before: list[Part], dropped: list[str]) -> list[Text]:
-    """Return a record's text as a separate paragraph. Raises UnsupportedFeature for data of the caller."""
-    if record.is_caller_data:
+def opaque_part_as_text(part: Opaque, before: list[Part], dropped: list[str]) -> list[Text]:
+    """Return an opaque part's text as a separate paragraph.
+
+    Raises UnsupportedFeature for data of the caller.
+    """
+    if part.is_caller_data:
         raise UnsupportedFeature(
-            f"{record.kind} names content that only its own provider has. Send the content itself, or use a "
+            f"{part.kind} names content that only its own provider has. Send the content itself, or use a "
             "model of that provider.",
             "messages",
         )
-    if not record.text:
-        dropped.append(f"messages.{record.kind}")
+    if not part.text:
+        dropped.append(f"messages.{part.kind}")
         return []
     follows_text = before and isinstance(last := before[-1], Text) and not last.text.endswith("\n")
-    return [Text(text=f"{PARAGRAPH_BREAK if follows_text else ''}{record.text}{PARAGRAPH_BREAK}")]
+    return [Text(text=f"{PARAGRAPH_BREAK if follows_text else ''}{part.text}{PARAGRAPH_BREAK}")]
 
 
 # Texts --------------------------------------------------------------------------------------------

@@ -8,17 +8,17 @@ from typing import Any
 from proxy.formats.anthropic.wire import FORMAT
 from proxy.formats.json_body import as_dict, as_str, dict_items
 from proxy.formats.neutral import Opaque
-from proxy.formats.tools.records import call_text, code_text, output_text, results_text, search_text
+from proxy.formats.tools.opaque_parts import call_text, code_text, output_text, results_text, search_text
 
 Block = dict[str, Any]
 
 
-def parse_record(block: Block, kind: str) -> Opaque:
+def parse_opaque_part(block: Block, kind: str) -> Opaque:
     """Return a block of a type that other formats lack."""
-    return Opaque(origin=FORMAT, kind=kind, value=block, text=record_text(block, kind))
+    return Opaque(origin=FORMAT, kind=kind, value=block, text=opaque_text(block, kind))
 
 
-def record_text(block: Block, kind: str) -> str:
+def opaque_text(block: Block, kind: str) -> str:
     """Return what a block says; empty for unknown types and for files in a container."""
     content = block.get("content")
     match kind:

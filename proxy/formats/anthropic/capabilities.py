@@ -9,8 +9,9 @@ system messages" and the migration guides.
 import re
 from functools import lru_cache
 
-from proxy.formats.neutral import Frozen, Request
+from proxy.formats.neutral import Frozen, Request, Thinking
 from proxy.formats.quirks import Quirks
+from proxy.formats.reasoning import requires_thinking
 from proxy.formats.tools.offers import Settings
 
 TOOL_PROMPT_TOKENS = 600
@@ -25,6 +26,12 @@ SERVER_TOOLS: Settings = {
     "code_execution": frozenset(),
 }
 """Anthropic's own tools, each with the settings that it has (docs, "Web search tool" and so on)."""
+OTHER_SIGNATURE = re.compile(r"[0-9a-f-]{32,}")
+"""A signature of another server of this API: an id, as DeepSeek's, or a digest. Claude's are base64.
+
+Sources: github.com/NousResearch/hermes-agent/pull/21048; that Claude rejects it:
+github.com/deepseek-ai/awesome-deepseek-integration/issues/606.
+"""
 MODEL_NAME = re.compile(
     r"claude-(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)"
 )
@@ -37,6 +44,7 @@ class ModelCapabilities(Frozen, frozen=True):
     - `adaptive_thinking`: the model takes an effort, and rejects a budget of thinking tokens.
     - `thinking_always_on`: the model rejects `disabled` too.
     - `thinks_between_tools`: the model takes `between_tools` in place of `disabled`.
+    - `signs_thinking`: the model signs its thinking, and rejects thinking without its signature.
     - `supports_structured_output`: the model follows a JSON Schema.
     - `supports_system_messages`: the model takes system messages between the others.
     - `supports_server_tools`: the model can use Anthropic's own tools (docs, "Web search tool").
@@ -47,6 +55,7 @@ class ModelCapabilities(Frozen, frozen=True):
     adaptive_thinking: bool = False
     thinking_always_on: bool = False
     thinks_between_tools: bool = False
+    signs_thinking: bool = True
     supports_xhigh_effort: bool = False
     supports_structured_output: bool = True
     supports_system_messages: bool = False
@@ -62,7 +71,7 @@ def model_capabilities(model: str) -> ModelCapabilities:
     """
     match = MODEL_NAME.search(model) or LEGACY_MODEL_NAME.search(model)
     if not match:
-        return ModelCapabilities()
+        return ModelCapabilities(signs_thinking="claude" in model)
     family, generation = match["family"], (int(match["major"]), int(match["minor"] or 0))
     newest = generation >= (4, 7)
     return ModelCapabilities(
@@ -80,3 +89,14 @@ def model_capabilities(model: str) -> ModelCapabilities:
 def server_tools_for(request: Request, quirks: Quirks) -> Settings:
     """Return the server tools that can be offered in a request, each with its settings."""
     return quirks.running(SERVER_TOOLS) if model_capabilities(request.model).supports_server_tools else {}
+
+
+def accepts_thinking(part: Thinking, model: str) -> bool:
+    """Return whether a model accepts thinking of this API in its history.
+
+    Models that insist on the text of earlier thinking verify no signature, and cannot read redacted thinking.
+    """
+    if model_capabilities(model).signs_thinking:
+        signature = part.redacted or part.signature
+        return bool(signature) and not OTHER_SIGNATURE.fullmatch(signature or "")
+    return bool(part.text if requires_thinking(model) else part.text or part.signature or part.redacted)

@@ -209,17 +209,8 @@ def parse_tool_result(block: ToolResultBlock) -> ToolResult:
 
 
 def must_omit(part: Part) -> bool:
-    """Return whether to leave out a part: the API rejects it as empty, or cannot read it.
-
-    The API cannot read thinking of another provider.
-    """
-    match part:
-        case Text() | Refusal():
-            return not part.text.strip()
-        case Thinking():
-            return part.origin != FORMAT or not (part.signature or part.redacted)
-        case _:
-            return False
+    """Return whether to leave out a part, because the API rejects it as empty."""
+    return isinstance(part, Text | Refusal) and not part.text.strip()
 
 
 def render_part(part: Part, param: str = "messages") -> dict[str, Any]:

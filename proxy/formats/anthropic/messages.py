@@ -9,14 +9,15 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
+from proxy.formats.anthropic.capabilities import accepts_thinking
 from proxy.formats.anthropic.content import (
     must_omit,
     parse_parts,
     render_call_id,
     render_part,
 )
-from proxy.formats.anthropic.wire import WireMessage
-from proxy.formats.neutral import Message, Opaque, Part, Text, ToolCall, ToolResult
+from proxy.formats.anthropic.wire import FORMAT, WireMessage
+from proxy.formats.neutral import Message, Opaque, Part, Text, Thinking, ToolCall, ToolResult
 from proxy.formats.tool_calls import LinkedCall, ToolCallLinker, has_id, has_name, has_same_id
 
 Role = Literal["user", "assistant", "system"]
@@ -70,16 +71,14 @@ def numbered_call_id(call_id: str, number: int) -> str:
 
 
 def render_messages(
-    messages: tuple[Message, ...], *, supports_system_messages: bool
+    messages: tuple[Message, ...], model: str, *, supports_system_messages: bool
 ) -> tuple[list[dict[str, Any]], list[Text]]:
     """Render the conversation, and return the system texts that must move to the system prompt.
 
     Raises UnsupportedFeature.
     """
     supported = [
-        Turn(message.role, parts)
-        for message in messages
-        if (parts := [part for part in message.parts if not must_omit(part)])
+        Turn(message.role, parts) for message in messages if (parts := supported_parts(message, model))
     ]
     kept, moved = place_system_messages(supported, supports_system_messages=supports_system_messages)
     turns = order_tool_results(merge_turns(link_tool_results(kept)))
@@ -87,6 +86,17 @@ def render_messages(
     if not rendered or rendered[0]["role"] != "user":
         rendered.insert(0, {"role": "user", "content": [{"type": "text", "text": FIRST_USER_TEXT}]})
     return without_trailing_space(rendered), moved
+
+
+def supported_parts(message: Message, model: str) -> list[Part]:
+    """Return the parts that the API accepts, with the thinking that the model does."""
+    return [part for part in message.parts if is_supported(part, model)]
+
+
+def is_supported(part: Part, model: str) -> bool:
+    if isinstance(part, Thinking):
+        return part.origin == FORMAT and accepts_thinking(part, model)
+    return not must_omit(part)
 
 
 def place_system_messages(

@@ -130,7 +130,7 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     dropped += request.unmapped_settings
     capabilities = model_capabilities(request.model)
     messages, moved = render_messages(
-        request.messages, supports_system_messages=capabilities.supports_system_messages
+        request.messages, request.model, supports_system_messages=capabilities.supports_system_messages
     )
     rendered = RenderedRequest({"model": request.model, "max_tokens": 0, "messages": messages}, dropped)
     render_system(rendered, request, capabilities, moved)

@@ -3,12 +3,13 @@
 See platform.claude.com/docs, "Extended thinking".
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Raw
+from msgspec.structs import replace
 
+from proxy.formats.anthropic.capabilities import accepts_thinking
 from proxy.formats.anthropic.reasoning import thinking_not_allowed
 from proxy.formats.anthropic.wire import FORMAT, decode_any
 from proxy.formats.constraints.constraint import Destination
@@ -17,20 +18,22 @@ from proxy.formats.json_body import (
     as_dict,
     as_list,
     as_str,
+    change_items,
     change_nested,
     decode_fields,
+    decode_items,
     dict_items,
     encode,
     replace_fields,
 )
-from proxy.formats.neutral import Thinking
-from proxy.formats.reasoning import requires_thinking
+from proxy.formats.neutral import Reasoning, Thinking
+from proxy.formats.reasoning import UNKNOWN_THINKING, rejects_missing_thinking, requires_thinking
 from proxy.formats.seals import own_thinking, unseal
 
 SEALED_FIELDS = {"thinking": "signature", "redacted_thinking": "data"}
 """Blocks of thinking, each with the field that may be a seal."""
 THINKING_TYPES = tuple(SEALED_FIELDS)
-CLAUDE = re.compile("claude")
+UNKNOWN_BLOCK = {"type": "thinking", "thinking": UNKNOWN_THINKING, "signature": ""}
 CALL_ID_PREFIX = "toolu_"
 CLEAR_THINKING = "clear_thinking"
 """Start of the types of edits that the API rejects without thinking (docs, "Context editing")."""
@@ -43,11 +46,13 @@ def without_seals(
 
     Thinking with a signature of this API is restored. All other bytes of the messages stay.
     """
-    messages = fields.get("messages") or ()
-    changes = block_changes(messages, destination.model)
+    messages, model = fields.get("messages") or (), destination.model
+    changes = block_changes(messages, model)
     if changes:
         kept = change_nested(decode_fields(body)["messages"], "content", changes)
         body, messages = replace_fields(body, {"messages": kept}), decode_any(encode(kept))
+    if rejects_missing_thinking(model, thinking_setting(fields)):
+        return with_thinking(body, messages), ()
     if is_thinking_rejected(fields.get("thinking"), messages, is_restored=bool(changes)):
         return without_thinking(body)
     return body, ()
@@ -66,30 +71,63 @@ def block_changes(messages: Sequence[dict[str, Any]], model: str) -> dict[int, d
     for index, position, block in thinking:
         field = SEALED_FIELDS[block["type"]]
         if (sealed := foreign_thinking(block, field, model)) is not None:
-            changes.setdefault(index, {})[position] = block_change(field, sealed, model)
+            changes.setdefault(index, {})[position] = block_change(block, field, sealed, model)
     return changes
 
 
 def foreign_thinking(block: dict[str, Any], field: str, model: str) -> tuple[Thinking, ...] | None:
-    """Return what the seal of a block holds, or None for a block of the API's own.
+    """Return what the seal of a block holds, or None for a block that may pass.
 
-    Claude signs all of its thinking. Other servers of this API may sign none.
+    Claude signs all of its thinking. Other servers of this API may sign none, or otherwise.
     """
-    value = as_str(block.get(field))
-    if not value:
-        return () if CLAUDE.search(model) else None
-    return unseal(value, redacted=field == "data")
+    value, text = as_str(block.get(field)), as_str(block.get("thinking"))
+    sealed = unseal(value, redacted=field == "data")
+    if sealed is not None:
+        return sealed
+    own = Thinking(redacted=value) if field == "data" else Thinking(text=text, signature=value)
+    return None if accepts_thinking(own, model) else ()
 
 
-def block_change(field: str, sealed: tuple[Thinking, ...], model: str) -> Change:
+def block_change(block: dict[str, Any], field: str, sealed: tuple[Thinking, ...], model: str) -> Change:
     """Return the change of a block: restored, removed, or without its seal.
 
     A server that insists on earlier thinking verifies no signatures, and keeps the text.
     """
     own = own_thinking(sealed, FORMAT)
-    if own is not None:
+    if own is not None and accepts_thinking(
+        replace(own, text=own.text or as_str(block.get("thinking"))), model
+    ):
         return {field: own.signature or own.redacted}
-    return {field: ""} if field == "signature" and requires_thinking(model) else None
+    return {field: ""} if block.get("thinking") and requires_thinking(model) else None
+
+
+def thinking_setting(fields: Mapping[str, Any]) -> Reasoning | None:
+    match as_dict(fields.get("thinking")).get("type"):
+        case None:
+            return None
+        case "disabled":
+            return Reasoning(effort="none")
+        case _:
+            return Reasoning()
+
+
+def with_thinking(body: bytes, messages: Sequence[dict[str, Any]]) -> bytes:
+    """Return the body with thinking before each call that has none, for servers that insist on it."""
+    without = [index for index, message in enumerate(messages) if lacks_thinking(message)]
+    if not without:
+        return body
+    raw = decode_fields(body)["messages"]
+    items = decode_items(raw)
+    changes = {
+        index: {"content": [UNKNOWN_BLOCK, *decode_items(decode_fields(items[index])["content"])]}
+        for index in without
+    }
+    return replace_fields(body, {"messages": change_items(raw, changes)})
+
+
+def lacks_thinking(message: dict[str, Any]) -> bool:
+    types = {block.get("type") for block in dict_items(message.get("content"))}
+    return message.get("role") == "assistant" and "tool_use" in types and "thinking" not in types
 
 
 def is_thinking_rejected(thinking: Any, messages: Sequence[dict[str, Any]], *, is_restored: bool) -> bool:

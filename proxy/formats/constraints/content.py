@@ -23,7 +23,6 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolResult,
 )
-from proxy.formats.quirks import without_thinking
 from proxy.formats.reasoning import UNKNOWN_THINKING
 
 CONTINUE_TEXT = "Continue from where you stopped."
@@ -31,8 +30,8 @@ CONTINUE_TEXT = "Continue from where you stopped."
 BRIDGE_TEXT = "OK."
 """Text of an assistant message that is added between tool results and a user message."""
 THOUGHT_FIELD = "reasoning_content"
-THOUGHT_FORMAT: Origin = "openai_chat"
-SIGNATURE_FIELDS = frozenset({"reasoning_signature", "reasoning_details", "extra_content"})
+SIGNATURE_FIELDS = frozenset({"reasoning_signature", "reasoning_details"})
+CALL_SIGNATURE_FIELD = "extra_content"
 WHITE_SPACE = re.compile(r"\s+")
 UNUSUAL_BASE64 = re.compile(r"[-_\s]")
 
@@ -44,42 +43,50 @@ def drop_message_fields(request: Request, constraints: Constraints) -> Adapted:
     """Drop thinking and signatures from the history if the destination has no field for them."""
     names = constraints.names("message_fields")
     if THOUGHT_FIELD in names:
-        return without_thinking(request), []
-    return (with_parts(request, without_signatures) if names & SIGNATURE_FIELDS else request), []
+        request = with_parts(request, without_thought)
+    elif names & SIGNATURE_FIELDS:
+        request = with_parts(request, with_unsigned_thought)
+    return (with_parts(request, with_unsigned_call) if CALL_SIGNATURE_FIELD in names else request), []
 
 
 def return_thinking(request: Request, constraints: Constraints) -> Adapted:
     """Return the text of earlier thinking of any vendor to a model that requires it."""
     is_off = request.reasoning is not None and request.reasoning.effort == "none"
-    if constraints.first("earlier_thinking") is None or is_off:
+    requiring = constraints.first("earlier_thinking")
+    if requiring is None or is_off or THOUGHT_FIELD in constraints.names("message_fields"):
         return request, []
-    if THOUGHT_FIELD in constraints.names("message_fields"):
-        return request, []
-    return replace(request, messages=tuple(map(with_own_thinking, request.messages))), []
+    (format,) = requiring.formats
+    return replace(
+        request, messages=tuple(with_thinking(message, format) for message in request.messages)
+    ), []
 
 
-def with_own_thinking(message: Message) -> Message:
-    """Return an assistant message with its thinking as the server's own; other messages stay unchanged."""
+def with_thinking(message: Message, format: Origin) -> Message:
+    """Return an assistant message with its thinking as that of `format`; other messages stay unchanged."""
     if message.role != "assistant":
         return message
-    parts = [as_own_thinking(part) if isinstance(part, Thinking) else part for part in message.parts]
+    parts = [as_own_thinking(part, format) if isinstance(part, Thinking) else part for part in message.parts]
     if not any(isinstance(part, Thinking) and part.text for part in parts):
-        parts.insert(0, Thinking(text=UNKNOWN_THINKING, origin=THOUGHT_FORMAT))
+        parts.insert(0, Thinking(text=UNKNOWN_THINKING, origin=format))
     return replace(message, parts=tuple(parts))
 
 
-def as_own_thinking(part: Thinking) -> Thinking:
-    return part if part.origin == THOUGHT_FORMAT else Thinking(text=part.text, origin=THOUGHT_FORMAT)
+def as_own_thinking(part: Thinking, format: Origin) -> Thinking:
+    return part if part.origin == format else Thinking(text=part.text, origin=format)
 
 
-def without_signatures(part: Part) -> Part | None:
-    match part:
-        case Thinking():
-            return replace(part, signature=None) if part.text and part.redacted is None else None
-        case ToolCall():
-            return replace(part, signature=None)
-        case _:
-            return part
+def without_thought(part: Part) -> Part | None:
+    return None if isinstance(part, Thinking) else part
+
+
+def with_unsigned_thought(part: Part) -> Part | None:
+    if not isinstance(part, Thinking):
+        return part
+    return replace(part, signature=None) if part.text and part.redacted is None else None
+
+
+def with_unsigned_call(part: Part) -> Part:
+    return replace(part, signature=None) if isinstance(part, ToolCall) else part
 
 
 def with_parts(request: Request, change: Callable[[Part], Part | None]) -> Request:

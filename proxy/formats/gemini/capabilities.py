@@ -1,7 +1,5 @@
 """Limits of Gemini's models and tools, and the tools that are billed."""
 
-import re
-
 from proxy.formats.neutral import Request, Tool
 from proxy.formats.quirks import Quirks
 from proxy.formats.tools.offers import Settings
@@ -27,15 +25,6 @@ TOOL_FIELDS = TOOL_NAMES | {
 SERVER_TOOLS: Settings = dict.fromkeys(("web_search", "web_fetch", "code_execution"), frozenset())
 """Google's own tools. The Gemini API has no settings for them: domains are for Vertex AI only."""
 MAX_N = 128
-LEVEL_MODEL = re.compile(r"gemini-([3-9]|\d\d|.*latest)")
-
-
-def has_thinking_levels(model: str) -> bool:
-    """Return whether a model is of Gemini 3 or later.
-
-    They think by levels, want signatures of calls back, and take media in results.
-    """
-    return LEVEL_MODEL.search(model) is not None
 
 
 def server_tools_for(request: Request, quirks: Quirks) -> Settings:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from proxy.formats.gemini.capabilities import has_thinking_levels
 from proxy.formats.gemini.content import (
     METADATA_FIELDS,
     parse_object,
@@ -18,7 +17,6 @@ from proxy.formats.gemini.content import (
     render_media,
     render_parts,
 )
-from proxy.formats.gemini.reasoning import SKIP_SIGNATURE
 from proxy.formats.gemini.repeated_results import without_repeated_results
 from proxy.formats.gemini.wire import FORMAT, WireTurn
 from proxy.formats.neutral import (
@@ -36,6 +34,7 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.reasoning import SKIP_SIGNATURE, is_gemini_3
 from proxy.formats.tool_calls import ToolCallLinker, has_id, has_name, is_next
 
 EMPTY_USER_TURN: dict[str, Any] = {"role": "user", "parts": [{"text": ""}]}
@@ -203,7 +202,7 @@ def render_messages(request: Request) -> list[dict[str, Any]]:
             contents.append(
                 {
                     "role": role,
-                    "parts": render_user_turn(parts, calls, prepared, has_thinking_levels(request.model)),
+                    "parts": render_user_turn(parts, calls, prepared, is_gemini_3(request.model)),
                 }
             )
             calls, prepared = [], []
@@ -255,7 +254,7 @@ def prepare_calls(calls: list[ToolCall], model: str, repeated: set[str]) -> list
         replace(call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT)
         for call in calls
     ]
-    if prepared and has_thinking_levels(model) and not prepared[0].signature:
+    if prepared and is_gemini_3(model) and not prepared[0].signature:
         prepared[0] = replace(prepared[0], signature=SKIP_SIGNATURE)
     return [replace(call, id="") if call.id in repeated else call for call in prepared]
 

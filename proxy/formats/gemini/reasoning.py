@@ -8,15 +8,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.gemini.capabilities import has_thinking_levels
 from proxy.formats.gemini.wire import FORMAT, ThinkingConfig
 from proxy.formats.media import URL_SAFE_BASE64
 from proxy.formats.neutral import Part, Reasoning, Thinking, ToolCall
+from proxy.formats.reasoning import SKIP_SIGNATURE, is_gemini_3
 from proxy.formats.seals import render_signature, seal
 
-SKIP_SIGNATURE = "skip_thought_signature_validator"
-"""Signature that Google documents for calls that Gemini 3 did not make itself
-(ai.google.dev/gemini-api/docs/thought-signatures)."""
 SYNTHETIC_SIGNATURES = frozenset(
     form.translate(URL_SAFE_BASE64).rstrip("=")
     for text in (SKIP_SIGNATURE, "context_engineering_is_the_way_to_go")
@@ -112,7 +109,7 @@ def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
     )
     return visible | (
         render_thinking_level(reasoning, model)
-        if has_thinking_levels(model)
+        if is_gemini_3(model)
         else render_thinking_budget(reasoning, model)
     )
 

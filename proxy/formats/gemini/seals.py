@@ -9,8 +9,6 @@ from typing import Any
 from msgspec import Raw
 
 from proxy.formats.constraints.constraint import Destination
-from proxy.formats.gemini.capabilities import has_thinking_levels
-from proxy.formats.gemini.reasoning import SKIP_SIGNATURE
 from proxy.formats.gemini.wire import FORMAT
 from proxy.formats.json_body import (
     Change,
@@ -21,6 +19,7 @@ from proxy.formats.json_body import (
     replace_fields,
 )
 from proxy.formats.neutral import Thinking
+from proxy.formats.reasoning import SKIP_SIGNATURE, is_gemini_3
 from proxy.formats.seals import own_thinking, unseal
 
 SIGNATURE_FIELDS = ("thoughtSignature", "thought_signature")
@@ -71,6 +70,6 @@ def part_change(part: dict[str, Any], field: str, sealed: tuple[Thinking, ...], 
     if own is not None:
         return {field: own.signature}
     if any(name in part for name in CALL_FIELDS):
-        return {field: SKIP_SIGNATURE if has_thinking_levels(model) else None}
+        return {field: SKIP_SIGNATURE if is_gemini_3(model) else None}
     is_content = any(value and name not in (field, "thought") for name, value in part.items())
     return {field: None} if is_content and not part.get("thought") else None

@@ -12,33 +12,31 @@ from msgspec.structs import replace
 
 from proxy.formats.json_body import as_str, decode_object, dict_items, encode
 from proxy.formats.neutral import Origin, Reasoning, Thinking
-from proxy.formats.openai_chat.wire import FORMAT, WireRequest
-from proxy.formats.reasoning import effort_from_budget
+from proxy.formats.openai_chat.wire import FORMAT
+from proxy.formats.reasoning import SKIP_SIGNATURE, effort_from_budget
 from proxy.formats.seals import parse_thinking, seal, unseal
 
 GOOGLE: Origin = "gemini"
 SUMMARY_TYPE = "reasoning.summary"
 
 
-def parse_reasoning(wire: WireRequest) -> Reasoning | None:
+def parse_reasoning(setting: Any, effort: str | None) -> Reasoning | None:
     """Return the reasoning setting, in any of the forms that servers of this format take.
 
-    These are OpenAI's `reasoning_effort`, OpenRouter's `reasoning`, and the `thinking` of DeepSeek, Z.AI and
-    others, which follows Anthropic's.
+    `effort` is OpenAI's `reasoning_effort`. `setting` is OpenRouter's `reasoning`, or the `thinking` of
+    DeepSeek, Z.AI and others, which follows Anthropic's.
     """
-    match wire.reasoning or wire.thinking:
+    match setting:
         case {"enabled": False} | {"type": "disabled"}:
             return Reasoning(effort="none")
-        case {"effort": str(effort), **rest}:
-            return Reasoning(effort=effort, visible=not rest.get("exclude", False))
+        case {"effort": str(chosen), **rest}:
+            return Reasoning(effort=chosen, visible=not rest.get("exclude", False))
         case {"max_tokens": int(budget), **rest} | {"budget_tokens": int(budget), **rest}:
-            return Reasoning(
-                budget=budget, effort=wire.reasoning_effort, visible=not rest.get("exclude", False)
-            )
+            return Reasoning(budget=budget, effort=effort, visible=not rest.get("exclude", False))
         case {"enabled": True} | {"type": "enabled" | "adaptive" | "auto"}:
-            return Reasoning(effort=wire.reasoning_effort)
+            return Reasoning(effort=effort)
         case _:
-            return Reasoning(effort=wire.reasoning_effort) if wire.reasoning_effort else None
+            return Reasoning(effort=effort) if effort else None
 
 
 def render_reasoning(reasoning: Reasoning | None) -> str | None:
@@ -68,6 +66,23 @@ def render_call_signature(origin: Origin | None, signature: str) -> dict[str, An
 
 def google_content(signature: str) -> dict[str, Any]:
     return {"google": {"thought_signature": signature}}
+
+
+def sign_first_call(calls: list[Any]) -> list[Any]:
+    """Return the calls of a message for Gemini 3, which rejects them if the first has no signature."""
+    match calls:
+        case [dict() as first, *rest] if "extra_content" not in first:
+            return [first | {"extra_content": google_content(SKIP_SIGNATURE)}, *rest]
+        case _:
+            return calls
+
+
+def with_signed_call(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message for Gemini 3. The signatures of a router stand in its `reasoning_details` instead."""
+    calls = message.get("tool_calls")
+    if not calls or "reasoning_details" in message:
+        return message
+    return message | {"tool_calls": sign_first_call(calls)}
 
 
 # Thinking -----------------------------------------------------------------------------------------

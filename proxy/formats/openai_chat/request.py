@@ -13,10 +13,11 @@ from proxy.formats.openai_chat.capabilities import (
     max_tokens_field,
 )
 from proxy.formats.openai_chat.messages import parse_messages, render_messages
-from proxy.formats.openai_chat.reasoning import parse_reasoning, render_reasoning
+from proxy.formats.openai_chat.reasoning import parse_reasoning, render_reasoning, with_signed_call
 from proxy.formats.openai_chat.tools import parse_tool_choice, parse_tools, render_tools
 from proxy.formats.openai_chat.wire import WireRequest
 from proxy.formats.quirks import Quirks, adapt_to_quirks, has_cache_control
+from proxy.formats.reasoning import is_gemini_3
 
 INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -59,7 +60,7 @@ def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False)
         frequency_penalty=wire.frequency_penalty,
         n=wire.n or 1,
         response_format=response_format,
-        reasoning=parse_reasoning(wire),
+        reasoning=parse_reasoning(wire.reasoning or wire.thinking, wire.reasoning_effort),
         logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
         user=wire.user,
         stream=bool(wire.stream),
@@ -104,6 +105,8 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
         keeps_call_signatures=is_google_model(request.model),
         call_id_length=quirks.tool_call_id_length,
     )
+    if is_gemini_3(request.model):
+        messages = list(map(with_signed_call, messages))
     if not messages:
         raise UnsupportedFeature("The conversation holds nothing that this model could read.", "messages")
     settings.body |= {"model": request.model, "messages": messages}

@@ -9,6 +9,7 @@ from proxy.formats.json_body import (
     Change,
     as_dict,
     as_list,
+    as_str,
     change_items,
     decode_fields,
     replace_fields,
@@ -17,11 +18,18 @@ from proxy.formats.openai_chat.capabilities import is_google_model, is_openai_mo
 from proxy.formats.openai_chat.reasoning import (
     GOOGLE,
     google_content,
+    parse_reasoning,
     render_reasoning_detail,
+    sign_first_call,
     unseal_detail,
 )
 from proxy.formats.openai_chat.wire import FORMAT
-from proxy.formats.reasoning import UNKNOWN_THINKING, requires_thinking
+from proxy.formats.reasoning import (
+    UNKNOWN_THINKING,
+    is_gemini_3,
+    rejects_missing_thinking,
+    requires_thinking,
+)
 from proxy.formats.seals import own_thinking, unseal
 
 THINKING_FIELDS = frozenset({"reasoning_content", "reasoning", "reasoning_details", "reasoning_signature"})
@@ -34,17 +42,16 @@ def without_seals(
 ) -> tuple[bytes, tuple[str, ...]]:
     """Return the body with the entries of this format's servers restored, and without other seals.
 
-    Fields for thinking that the destination rejects are left out too: a client may have them from another
-    server. The content of all messages stays, and no setting is dropped.
+    Fields for thinking that the destination rejects are left out too, and those that it insists on are added:
+    a client may have the messages from another server. The content of all messages stays, and no setting is
+    dropped.
     """
     candidates = [
         (position, message)
         for position, message in enumerate(as_list(fields.get("messages")))
         if isinstance(message, dict) and not message.keys().isdisjoint(CHANGED_FIELDS)
     ]
-    thinks = requires_thinking(destination.model) and any(
-        message.get("reasoning_content") for _, message in candidates
-    )
+    thinks = must_return_thinking([message for _, message in candidates], fields, destination.model)
     changes: dict[int, Change] = {
         position: change
         for position, message in candidates
@@ -55,17 +62,28 @@ def without_seals(
     return replace_fields(body, {"messages": change_items(decode_fields(body)["messages"], changes)}), ()
 
 
+def must_return_thinking(messages: list[dict[str, Any]], fields: Mapping[str, Any], model: str) -> bool:
+    """Return whether the model rejects calls without thinking: it thinks, or has thought before."""
+    setting, effort = (
+        fields.get("reasoning") or fields.get("thinking"),
+        as_str(fields.get("reasoning_effort")),
+    )
+    reasoning = parse_reasoning(setting, effort or None)
+    if reasoning is None and any(message.get(name) for message in messages for name in THINKING_FIELDS):
+        return requires_thinking(model)
+    return rejects_missing_thinking(model, reasoning)
+
+
 def message_change(message: dict[str, Any], destination: Destination, *, thinks: bool) -> dict[str, Any]:
     """Return the fields of a message to set, with None for those to remove.
 
-    A converted response may lack the thinking that a server insists on: its vendor may not have thought.
+    A response may lack the thinking that a server insists on: its vendor may not have thought.
     """
     refused = refused_fields(destination)
     change = dict(unsealed_fields(message, destination.model, refused))
     change |= dict.fromkeys(THINKING_FIELDS & refused & message.keys())
-    insists = thinks or (bool(change) and requires_thinking(destination.model))
     lacks_thinking = bool(message.get("tool_calls")) and not message.get("reasoning_content")
-    if insists and lacks_thinking and "reasoning_content" not in refused:
+    if thinks and lacks_thinking and "reasoning_content" not in refused:
         change["reasoning_content"] = UNKNOWN_THINKING
     return change
 
@@ -86,6 +104,8 @@ def unsealed_fields(
     details, calls = as_list(message.get("reasoning_details")), as_list(message.get("tool_calls"))
     own_details = [entry for detail in details for entry in restored_detail(detail)]
     own_calls = [restored_call(call, model, refused) for call in calls]
+    if is_gemini_3(model) and not own_details and "extra_content" not in refused:
+        own_calls = sign_first_call(own_calls)
     if own_details != details or "reasoning_signature" in message:
         yield "reasoning_signature", None
         yield "reasoning_details", own_details or None

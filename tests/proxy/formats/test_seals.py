@@ -141,7 +141,7 @@ OWN_BODIES: dict[Origin, dict[str, Any]] = {
 @pytest.mark.parametrize("format", OWN_BODIES)
 def test_a_body_without_seals_passes_unchanged(format: Origin) -> None:
     body = json.dumps(OWN_BODIES[format], indent=3).encode()
-    for model in ("m", "claude-sonnet-4-5", "gpt-5.2", "gemini-3-pro-preview"):
+    for model in ("m", "claude-sonnet-4-5", "gpt-5.2", "google/gemini-3-pro-preview"):
         destination = Destination("compatible", format, model)
         assert CODECS[format].without_seals(body, OWN_BODIES[format], destination) == (body, ())
 
@@ -196,6 +196,31 @@ def test_claude_gets_no_unsigned_thinking_and_other_servers_do() -> None:
 def test_a_server_that_insists_on_thinking_keeps_its_text() -> None:
     body = messages_history(thinking_block("Hm", seal(Thinking(origin="openai_chat"))))
     assert passed("anthropic", body, "deepseek-reasoner")[0] == messages_history(thinking_block("Hm", ""))
+
+
+DEEPSEEK_SIGNATURE = "91cfbb94-554b-4136-8e21-fa02280d56ed"
+
+
+def test_claude_gets_no_signature_of_another_server_of_its_api() -> None:
+    blocks = [thinking_block("Hm", DEEPSEEK_SIGNATURE), thinking_block("So", "EqQBsig")]
+    body = messages_history(*blocks)
+    assert passed("anthropic", body, "claude-sonnet-4-5")[0] == messages_history(blocks[1])
+    assert passed("anthropic", body, "deepseek-v4-pro")[0] == body
+    sealed = seal(Thinking(text="Hm", signature=DEEPSEEK_SIGNATURE, origin="anthropic"))
+    assert (
+        passed("anthropic", messages_history(thinking_block("Hm", sealed)), "claude-x")[0]
+        == messages_history()
+    )
+
+
+def test_a_server_that_insists_on_thinking_gets_no_redacted_thinking() -> None:
+    redacted = {"type": "redacted_thinking", "data": "EmwKAhgB"}
+    call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    expected = messages_history(thinking_block(" ", ""), call)
+    assert passed("anthropic", messages_history(redacted, call), "kimi-k2.5")[0] == expected
+    assert passed("anthropic", messages_history(redacted, call), "glm-5")[0] == messages_history(
+        redacted, call
+    )
 
 
 def test_a_message_of_nothing_but_sealed_thinking_is_left_out() -> None:
@@ -335,7 +360,42 @@ def test_a_server_that_insists_on_thinking_gets_a_placeholder() -> None:
     sent = passed("openai_chat", body, "kimi-k2-thinking")[0]
     assert sent == {"messages": [thought, {**unknown, "reasoning_content": " "}]}
     assert passed("openai_chat", body, "llama")[0] == body
-    assert passed("openai_chat", {"messages": [unknown]}, "kimi-k2-thinking")[0] == {"messages": [unknown]}
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "insists"),
+    [
+        ("deepseek-v4-pro", {}, True),
+        ("deepseek-v4-pro", {"thinking": {"type": "disabled"}}, False),
+        ("kimi-k2.5", {"reasoning_effort": "none"}, False),
+        ("deepseek-chat", {}, False),
+        ("deepseek-v3.2", {"thinking": {"type": "enabled"}}, True),
+        ("gpt-4o", {"reasoning_effort": "low"}, False),
+    ],
+)
+def test_a_model_insists_on_thinking_if_it_thinks(
+    model: str, settings: dict[str, Any], insists: bool
+) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    added = {"reasoning_content": " "} if insists else {}
+    sent = passed("openai_chat", chat_message(tool_calls=[call]) | settings, model)[0]
+    assert sent == chat_message(tool_calls=[call], **added) | settings
+    block = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    if "reasoning_effort" not in settings:
+        sent = passed("anthropic", messages_history(block) | settings, model)[0]
+        before = [thinking_block(" ", "")] if insists else []
+        assert sent == messages_history(*before, block) | settings
+
+
+def test_gemini_3_gets_a_signature_on_the_first_call_from_every_chat_server() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    skipped = {**call, "extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}
+    body = chat_message(tool_calls=[call, call])
+    assert passed("openai_chat", body, "gemini-3-pro")[0] == chat_message(tool_calls=[skipped, call])
+    assert passed("openai_chat", body, "gemini-2.5-pro")[0] == body
+    details = [{"type": "reasoning.encrypted", "data": "gAAA", "index": 0}]
+    routed = chat_message(tool_calls=[call], reasoning_details=details)
+    assert passed("openai_chat", routed, "google/gemini-3-pro")[0] == routed
 
 
 def gemini_parts(*parts: Any) -> dict[str, Any]:

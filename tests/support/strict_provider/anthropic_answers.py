@@ -22,17 +22,20 @@ INPUT_USAGE: Json = {
 FINAL_USAGE: Json = {**INPUT_USAGE, "output_tokens": TEXT + REASONING}
 
 
-def complete(turn: Turn, body: Json) -> Json:
-    return {**envelope(body), "content": blocks(turn), **ending(turn), "usage": FINAL_USAGE}
+def complete(turn: Turn, body: Json, *, signs: bool) -> Json:
+    return {**envelope(body), "content": blocks(turn, signs=signs), **ending(turn), "usage": FINAL_USAGE}
 
 
-def blocks(turn: Turn) -> list[Json]:
-    """Return the blocks. A second thought is redacted before several calls."""
+def blocks(turn: Turn, *, signs: bool) -> list[Json]:
+    """Return the blocks. A second thought is redacted before several calls; only Claude redacts.
+
+    DeepSeek signs with an id (github.com/NousResearch/hermes-agent/pull/21048).
+    """
     thoughts: list[Json] = []
     if turn.thought:
-        signature = sign("anthropic", turn.thought)
+        signature = sign("anthropic", turn.thought) if signs else str(uuid.uuid4())
         thoughts.append({"type": "thinking", "thinking": turn.thought, "signature": signature})
-        if len(turn.calls) > 1:
+        if len(turn.calls) > 1 and signs:
             thoughts.append({"type": "redacted_thinking", "data": sign("anthropic-redacted", "secret")})
     texts = [{"type": "text", "text": turn.text}] if turn.text else []
     calls = [
@@ -42,14 +45,14 @@ def blocks(turn: Turn) -> list[Json]:
     return [*thoughts, *texts, *calls]
 
 
-def stream(turn: Turn, body: Json) -> Iterator[bytes]:
-    yield from map(named_event, stream_events(turn, body))
+def stream(turn: Turn, body: Json, *, signs: bool) -> Iterator[bytes]:
+    yield from map(named_event, stream_events(turn, body, signs=signs))
 
 
-def stream_events(turn: Turn, body: Json) -> Iterator[Json]:
+def stream_events(turn: Turn, body: Json, *, signs: bool) -> Iterator[Json]:
     start = {"stop_reason": None, "stop_sequence": None, "usage": {**INPUT_USAGE, "output_tokens": 1}}
     yield {"type": "message_start", "message": {**envelope(body), "content": [], **start}}
-    for index, block in enumerate(blocks(turn)):
+    for index, block in enumerate(blocks(turn, signs=signs)):
         yield {"type": "content_block_start", "index": index, "content_block": started_block(block)}
         for delta in deltas(block):
             yield {"type": "content_block_delta", "index": index, "delta": delta}

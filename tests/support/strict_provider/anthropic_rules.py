@@ -46,6 +46,20 @@ def violations(body: Json) -> Iterator[str]:
     yield from tool_violations(body)
 
 
+def unsigned_violations(body: Json) -> Iterator[str]:
+    """Yield what a server refuses that verifies no signature and wants its thinking back, as DeepSeek does.
+
+    Sources: api-docs.deepseek.com/guides/thinking_mode and guides/anthropic_api.
+    """
+    yield from (violation for violation in violations(body) if "Invalid `signature`" not in violation)
+    for index, message in enumerate(body.get("messages") or []):
+        blocks = {block.get("type"): block for block in blocks_of(message)}
+        if "tool_use" in blocks and not blocks.get("thinking", {}).get("thinking"):
+            yield f"messages.{index}: The `content[].thinking` in the thinking mode must be passed back"
+        if "redacted_thinking" in blocks:
+            yield f"messages.{index}: redacted_thinking is not supported"
+
+
 def blocks_of(message: Json) -> list[Json]:
     content = message.get("content")
     if isinstance(content, str):

@@ -3,13 +3,24 @@
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from tests.support.strict_provider.agent_script import Call, Turn
+from tests.support.strict_provider.signatures import sign
 from tests.support.strict_provider.stream import event, pieces
 from tests.support.strict_provider.usage import CACHED, INPUT, REASONING, TEXT
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a server of this format adds: its reasoning, and Google's signatures of calls."""
+
+    shows_reasoning: bool = False
+    signs_calls: bool = False
+
 
 USAGE: Json = {
     "prompt_tokens": INPUT,
@@ -20,19 +31,19 @@ USAGE: Json = {
 }
 
 
-def complete(turn: Turn, body: Json, shows_reasoning: bool) -> Json:
+def complete(turn: Turn, body: Json, server: Server) -> Json:
     message: Json = {"role": "assistant", "content": turn.text or None, "refusal": None}
-    if shows_reasoning:
+    if server.shows_reasoning:
         message["reasoning_content"] = turn.thought
     if turn.calls:
-        message["tool_calls"] = [wire_call(call) for call in turn.calls]
+        message["tool_calls"] = wire_calls(turn, server)
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(turn)}
     return {**envelope(body, "chat.completion"), "choices": [choice], "usage": USAGE}
 
 
-def stream(turn: Turn, body: Json, shows_reasoning: bool) -> Iterator[bytes]:
+def stream(turn: Turn, body: Json, server: Server) -> Iterator[bytes]:
     head = envelope(body, "chat.completion.chunk")
-    for delta in deltas(turn, shows_reasoning):
+    for delta in deltas(turn, server):
         yield chunk(head, delta, None)
     yield chunk(head, {}, finish_reason(turn))
     if (body.get("stream_options") or {}).get("include_usage"):
@@ -40,23 +51,30 @@ def stream(turn: Turn, body: Json, shows_reasoning: bool) -> Iterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
-def deltas(turn: Turn, shows_reasoning: bool) -> Iterator[Json]:
+def deltas(turn: Turn, server: Server) -> Iterator[Json]:
     yield {"role": "assistant", "content": ""}
-    if shows_reasoning:
+    if server.shows_reasoning:
         yield from ({"reasoning_content": piece} for piece in pieces(turn.thought))
     yield from ({"content": piece} for piece in pieces(turn.text))
-    for index, call in enumerate(turn.calls):
+    for index, call in enumerate(wire_calls(turn, server)):
         yield from call_deltas(index, call)
 
 
-def call_deltas(index: int, call: Call) -> Iterator[Json]:
+def call_deltas(index: int, whole: Json) -> Iterator[Json]:
     """Yield the call with its name at first, then its arguments in pieces."""
-    whole = wire_call(call)
     kind = whole["type"]
-    field = "input" if call.tool.is_freeform else "arguments"
+    field = "input" if kind == "custom" else "arguments"
     yield {"tool_calls": [{**whole, "index": index, kind: {**whole[kind], field: ""}}]}
     for piece in pieces(whole[kind][field]):
         yield {"tool_calls": [{"index": index, kind: {field: piece}}]}
+
+
+def wire_calls(turn: Turn, server: Server) -> list[Json]:
+    """Return the calls; Google signs the first one."""
+    calls = [wire_call(call) for call in turn.calls]
+    if calls and server.signs_calls:
+        calls[0]["extra_content"] = {"google": {"thought_signature": sign("gemini", turn.calls[0].tool.name)}}
+    return calls
 
 
 def wire_call(call: Call) -> Json:

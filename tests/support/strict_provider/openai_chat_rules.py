@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.support.strict_provider.agent_script import ANY_TOOL, Conversation, Tool
 from tests.support.strict_provider.content import text_of, unknown_fields
+from tests.support.strict_provider.gemini_rules import is_valid
 
 Json = dict[str, Any]
 
@@ -137,11 +138,40 @@ def reasoning_violations(body: Json) -> Iterator[str]:
     Source: api-docs.deepseek.com/guides/thinking_mode, "Tool calls".
     """
     for index, message in enumerate(body.get("messages") or ()):
-        if message.get("tool_calls") and "reasoning_content" not in message:
+        if message.get("tool_calls") and not message.get("reasoning_content"):
             yield (
                 "The `reasoning_content` in the thinking mode must be passed back to the API. "
                 f"It is missing in messages[{index}]."
             )
+
+
+def without_signatures(body: Json) -> Json:
+    """Return the body without the field that only Google's server has."""
+    messages = [
+        {**message, "tool_calls": [unsigned_call(call) for call in message["tool_calls"]]}
+        if message.get("tool_calls")
+        else message
+        for message in body.get("messages") or ()
+    ]
+    return {**body, "messages": messages}
+
+
+def unsigned_call(call: Json) -> Json:
+    return {name: value for name, value in call.items() if name != "extra_content"}
+
+
+def signature_violations(body: Json) -> Iterator[str]:
+    """Yield calls since the user's last message that Google's server refuses: the first one is unsigned.
+
+    Source: ai.google.dev/gemini-api/docs/thought-signatures, "OpenAI compatibility".
+    """
+    for message in reversed(body.get("messages") or ()):
+        if message.get("role") == "user":
+            return
+        if calls := message.get("tool_calls"):
+            google = (calls[0].get("extra_content") or {}).get("google") or {}
+            if not is_valid(google.get("thought_signature") or ""):
+                yield "Function call is missing a thought_signature in functionCall parts, or it is invalid."
 
 
 def conversation(body: Json) -> Conversation:

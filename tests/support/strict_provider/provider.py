@@ -1,7 +1,9 @@
 """The strict provider. The path of a request selects the format.
 
-Chat Completions and Responses of OpenAI are below `/v1`, a compatible server below `/compatible/v1`, and a
-server that requires its reasoning back below `/reasoning/v1`. Anthropic and Gemini are at the root.
+Chat Completions and Responses of OpenAI are below `/v1`, a compatible server below `/compatible/v1`, a server
+that requires its reasoning back below `/reasoning/v1`, and Google's compatible server below `/v1beta/openai`.
+Anthropic and Gemini are at the root. The Messages API of a server that requires its thinking back is below
+`/reasoning`.
 """
 
 import re
@@ -30,8 +32,9 @@ Complete = Callable[[], Json]
 Stream = Callable[[], Iterator[bytes]]
 
 GEMINI_PATH = re.compile(r".*/models/(?P<model>[^/]+):(?P<method>\w+)")
+GOOGLE_PATH = "/v1beta/openai"
 TOKEN_COUNT = 1234
-CHAT_SERVERS = {"v1": "openai", "compatible": "compatible", "reasoning": "deepseek"}
+CHAT_SERVERS = {"v1": "openai", "compatible": "compatible", "reasoning": "deepseek", "v1beta": "google"}
 """Provider of each base URL of Chat Completions."""
 
 
@@ -71,7 +74,7 @@ class StrictProvider:
         if path.endswith("/responses"):
             return self.responses_answer(body)
         if path.endswith("/messages"):
-            return messages_answer(body)
+            return messages_answer(path, body)
         if match := GEMINI_PATH.fullmatch(path):
             return gemini_answer(match["model"], match["method"], body)
         return None
@@ -90,28 +93,36 @@ class StrictProvider:
 def chat_answer(path: str, body: Json) -> Answer:
     rules, answers = openai_chat_rules, openai_chat_answers
     turn = next_turn(rules.conversation(body))
-    shows_reasoning = path.startswith(("/compatible", "/reasoning"))
+    server = answers.Server(
+        shows_reasoning=path.startswith(("/compatible", "/reasoning")),
+        signs_calls=path.startswith(GOOGLE_PATH),
+    )
+    known = rules.without_signatures(body) if server.signs_calls else body
     violations = [
-        *rules.violations(body, knows_reasoning=shows_reasoning),
+        *rules.violations(known, knows_reasoning=server.shows_reasoning),
         *refused("openai_chat", CHAT_SERVERS[path.split("/")[1]], body),
     ]
     if path.startswith("/reasoning"):
         violations += rules.reasoning_violations(body)
+    if server.signs_calls:
+        violations += rules.signature_violations(body)
     return Answer(
         tuple(violations),
-        lambda: answers.complete(turn, body, shows_reasoning),
-        lambda: answers.stream(turn, body, shows_reasoning),
+        lambda: answers.complete(turn, body, server),
+        lambda: answers.stream(turn, body, server),
         bool(body.get("stream")),
     )
 
 
-def messages_answer(body: Json) -> Answer:
+def messages_answer(path: str, body: Json) -> Answer:
     rules, answers = anthropic_rules, anthropic_answers
     turn = next_turn(rules.conversation(body))
+    signs = not path.startswith("/reasoning")
+    violations = rules.violations(body) if signs else rules.unsigned_violations(body)
     return Answer(
-        (*rules.violations(body), *refused("anthropic", "anthropic", body)),
-        lambda: answers.complete(turn, body),
-        lambda: answers.stream(turn, body),
+        (*violations, *refused("anthropic", "anthropic" if signs else "deepseek", body)),
+        lambda: answers.complete(turn, body, signs=signs),
+        lambda: answers.stream(turn, body, signs=signs),
         bool(body.get("stream")),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from proxy.formats.constraints.constraint import Constraint, Destination, Rule
 from proxy.formats.constraints.table import constraints_for
+from proxy.formats.json_body import dict_items
 from tests.support.vendor_checker.schema_checks import (
     array_without_items,
     compiled_limits,
@@ -285,7 +286,9 @@ def check_message_fields(row: Constraint, request: WireRequest) -> Iterator[str]
 
 def check_earlier_thinking(_row: Constraint, request: WireRequest) -> Iterator[str]:
     for message in request.body.get("messages", ()) if request.effort != "none" else ():
-        if message.get("tool_calls") and not message.get("reasoning_content"):
+        blocks = {block.get("type"): block for block in dict_items(message.get("content"))}
+        thinking = message.get("reasoning_content") or blocks.get("thinking", {}).get("thinking")
+        if (message.get("tool_calls") or "tool_use" in blocks) and not thinking:
             yield "calls without the thinking before them"
 
 

@@ -81,6 +81,17 @@ MESSAGE_FIELDS = (
         providers=("together", "xai", "deepseek"),
         names=GATEWAY_FIELDS,
     ),
+    Constraint(
+        "google-message-fields",
+        "message_fields",
+        "drop",
+        CHAT,
+        '"Unknown name "reasoning": Cannot find field"; Google\'s server knows `extra_content`',
+        "https://github.com/SuzumiyaAkizuki/ComfyUI-NewBie-LLM-Formatter/issues/3",
+        "2026-01-10",
+        models=r"^(models/)?gemini",
+        names=("reasoning_content", "reasoning", "reasoning_signature", "reasoning_details"),
+    ),
 )
 
 EARLIER_THINKING = (
@@ -92,6 +103,16 @@ EARLIER_THINKING = (
         "a tool loop without `reasoning_content` in its earlier responses, or with an empty one",
         "https://api-docs.deepseek.com/guides/thinking_mode",
         "2026-11-30",
+        models=THINKING_REQUIRED,
+    ),
+    Constraint(
+        "deepseek-earlier-thinking-blocks",
+        "earlier_thinking",
+        "rewrite",
+        ANTHROPIC,
+        '"The `content[].thinking` in the thinking mode must be passed back to the API"',
+        "https://github.com/decolua/9router/issues/2397",
+        "2026-07-05",
         models=THINKING_REQUIRED,
     ),
 )

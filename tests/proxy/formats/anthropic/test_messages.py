@@ -222,6 +222,32 @@ def test_foreign_thinking_and_server_tools_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        (OLDER_MODEL, ["signed", "redacted"]),
+        ("glm-5", ["", "other", "signed", "redacted"]),
+        ("kimi-k2.5", ["", "other", "signed"]),
+    ],
+)
+def test_a_server_gets_the_thinking_that_it_accepts(model: str, kept: list[str]) -> None:
+    other = "91cfbb94-554b-4136-8e21-fa02280d56ed"
+    thinking = (
+        Thinking(text="a", origin="anthropic"),
+        Thinking(text="b", signature=other, origin="anthropic"),
+        Thinking(text="c", signature="EqQB", origin="anthropic"),
+        Thinking(redacted="EmwK", origin="anthropic"),
+    )
+    history = (
+        turn("user", Text(text="Hi")),
+        turn("assistant", *thinking, Text(text="b")),
+        turn("user", Text(text="c")),
+    )
+    blocks = render(replace(REQUEST, model=model, messages=history)).body["messages"][1]["content"][:-1]
+    names = {other: "other", "EqQB": "signed", "EmwK": "redacted"}
+    assert [names.get(value := block.get("signature", block.get("data")), value) for block in blocks] == kept
+
+
+@pytest.mark.parametrize(
     "part",
     [
         Image(media_type="image/tiff", data="SUkq"),

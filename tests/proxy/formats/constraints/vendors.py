@@ -15,11 +15,12 @@ MODELS = {
     ("cerebras", "openai_chat"): "gpt-oss-120b llama3.1-8b",
     ("fireworks", "openai_chat"): "accounts/fireworks/models/kimi-k2",
     ("deepseek", "openai_chat"): "deepseek-v4-pro",
+    ("deepseek", "anthropic"): "deepseek-v4-pro",
     ("xai", "openai_chat"): "grok-4.5 grok-4",
     ("xai", "openai_responses"): "grok-4.3",
     ("together", "openai_chat"): "llama",
     ("openrouter", "openai_chat"): "anthropic/claude-sonnet-4.5 mistralai/devstral-2512",
-    ("compatible", "openai_chat"): "local-model",
+    ("compatible", "openai_chat"): "local-model kimi-k2.5 gemini-3-pro-preview",
     ("perplexity", "openai_responses"): "sonar",
     ("anthropic", "anthropic"): "claude-3-haiku-20240307 claude-3-7-sonnet-latest claude-sonnet-4-5 "
     "claude-opus-4-1 claude-opus-4-8 claude-opus-5-5 claude-sonnet-5-5 claude-haiku-5-5 claude-fable-5-1",

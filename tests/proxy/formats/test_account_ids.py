@@ -242,6 +242,7 @@ def test_request_names_objects_of_the_account(
             tools=[FUNCTION],
             input=[CALL, ENCRYPTED, {"id": "msg_1", "role": "assistant", "content": "Hello"}],
         ),
+        responses(input=[{"type": "reasoning", "id": "rs_gateway1", "summary": []}]),
         responses(tools=[{"type": "mcp", "server_label": "mail", "connector_id": "connector_gmail"}]),
         responses(
             tools=[{"type": "shell", "environment": {"skills": [{"skill_id": "openai-spreadsheets"}]}}]

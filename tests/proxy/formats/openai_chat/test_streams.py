@@ -317,6 +317,25 @@ def test_client_stream_has_the_exact_grammar() -> None:
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * 8 + ["tool_calls"]
 
 
+def test_each_thought_of_a_stream_has_an_index_of_its_own() -> None:
+    other = Thinking(redacted="EmwK", origin="anthropic")
+    events = [
+        *EVENTS[:5],
+        PartStarted(choice=0, index=1, part=other),
+        PartEnded(choice=0, index=1),
+        Finished(choice=0, finish_reason="stop"),
+    ]
+    chunks = [chunk["choices"][0]["delta"] for chunk in encode(events)[:-2]]
+    entries = [entry for delta in chunks for entry in delta.get("reasoning_details", ())]
+    assert [(entry["index"], entry["data"]) for entry in entries] == [
+        (0, seal(SIGNED_THINKING)),
+        (1, seal(other)),
+    ]
+    message = {"role": "assistant", "content": "", "reasoning_content": "hm", "reasoning_details": entries}
+    body = json.dumps({"model": "m", "messages": [message]}).encode()
+    assert openai_chat.parse_request(parse_object(body)).messages[0].parts == (SIGNED_THINKING, other)
+
+
 def test_usage_is_not_sent_to_a_client_that_did_not_ask() -> None:
     chunks = encode(EVENTS, replace(CHAT_REQUEST, wants_usage=False))
     assert not any("usage" in chunk for chunk in chunks[:-1])

@@ -94,7 +94,7 @@ def server_tools_for(request: Request, quirks: Quirks) -> Settings:
 def accepts_thinking(part: Thinking, model: str) -> bool:
     """Return whether a model accepts thinking of this API in its history.
 
-    Models that insist on the text of earlier thinking verify no signature, and cannot read redacted thinking.
+    Models that require the text of earlier thinking verify no signature, and cannot read redacted thinking.
     """
     if model_capabilities(model).signs_thinking:
         signature = part.redacted or part.signature

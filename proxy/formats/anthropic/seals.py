@@ -91,7 +91,7 @@ def foreign_thinking(block: dict[str, Any], field: str, model: str) -> tuple[Thi
 def block_change(block: dict[str, Any], field: str, sealed: tuple[Thinking, ...], model: str) -> Change:
     """Return the change of a block: restored, removed, or without its seal.
 
-    A server that insists on earlier thinking verifies no signatures, and keeps the text.
+    A server that requires earlier thinking does not verify signatures, and gets the text.
     """
     own = own_thinking(sealed, FORMAT)
     if own is not None and accepts_thinking(
@@ -112,7 +112,7 @@ def thinking_setting(fields: Mapping[str, Any]) -> Reasoning | None:
 
 
 def with_thinking(body: bytes, messages: Sequence[dict[str, Any]]) -> bytes:
-    """Return the body with thinking before each call that has none, for servers that insist on it."""
+    """Return the body with thinking before each call that has none, for servers that require it."""
     without = [index for index, message in enumerate(messages) if lacks_thinking(message)]
     if not without:
         return body

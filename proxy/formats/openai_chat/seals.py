@@ -42,7 +42,7 @@ def without_seals(
 ) -> tuple[bytes, tuple[str, ...]]:
     """Return the body with the entries of this format's servers restored, and without other seals.
 
-    Fields for thinking that the destination rejects are left out too, and those that it insists on are added:
+    Fields for thinking that the destination rejects are left out too, and those that it requires are added:
     a client may have the messages from another server. The content of all messages stays, and no setting is
     dropped.
     """
@@ -77,7 +77,7 @@ def must_return_thinking(messages: list[dict[str, Any]], fields: Mapping[str, An
 def message_change(message: dict[str, Any], destination: Destination, *, thinks: bool) -> dict[str, Any]:
     """Return the fields of a message to set, with None for those to remove.
 
-    A response may lack the thinking that a server insists on: its vendor may not have thought.
+    A response may lack the thinking that a server requires: its model may not have thought.
     """
     refused = refused_fields(destination)
     change = dict(unsealed_fields(message, destination.model, refused))

@@ -193,7 +193,7 @@ def test_claude_gets_no_unsigned_thinking_and_other_servers_do() -> None:
     assert passed("anthropic", body, "glm-4.7")[0] == body
 
 
-def test_a_server_that_insists_on_thinking_keeps_its_text() -> None:
+def test_a_server_that_requires_thinking_keeps_its_text() -> None:
     body = messages_history(thinking_block("Hm", seal(Thinking(origin="openai_chat"))))
     assert passed("anthropic", body, "deepseek-reasoner")[0] == messages_history(thinking_block("Hm", ""))
 
@@ -213,7 +213,7 @@ def test_claude_gets_no_signature_of_another_server_of_its_api() -> None:
     )
 
 
-def test_a_server_that_insists_on_thinking_gets_no_redacted_thinking() -> None:
+def test_a_server_that_requires_thinking_gets_no_redacted_thinking() -> None:
     redacted = {"type": "redacted_thinking", "data": "EmwKAhgB"}
     call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
     expected = messages_history(thinking_block(" ", ""), call)
@@ -350,7 +350,7 @@ def test_only_googles_server_gets_the_signature_of_a_call() -> None:
     assert passed("openai_chat", google, "gpt-4o", "openai")[0] == chat_message(tool_calls=[call])
 
 
-def test_a_server_that_insists_on_thinking_gets_a_placeholder() -> None:
+def test_a_server_that_requires_thinking_gets_a_placeholder() -> None:
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     thought, unknown = (
         {"role": "assistant", "reasoning_content": "Hm"},
@@ -363,7 +363,7 @@ def test_a_server_that_insists_on_thinking_gets_a_placeholder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "settings", "insists"),
+    ("model", "settings", "required"),
     [
         ("deepseek-v4-pro", {}, True),
         ("deepseek-v4-pro", {"thinking": {"type": "disabled"}}, False),
@@ -373,17 +373,15 @@ def test_a_server_that_insists_on_thinking_gets_a_placeholder() -> None:
         ("gpt-4o", {"reasoning_effort": "low"}, False),
     ],
 )
-def test_a_model_insists_on_thinking_if_it_thinks(
-    model: str, settings: dict[str, Any], insists: bool
-) -> None:
+def test_a_model_requires_thinking_if_it_thinks(model: str, settings: dict[str, Any], required: bool) -> None:
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    added = {"reasoning_content": " "} if insists else {}
+    added = {"reasoning_content": " "} if required else {}
     sent = passed("openai_chat", chat_message(tool_calls=[call]) | settings, model)[0]
     assert sent == chat_message(tool_calls=[call], **added) | settings
     block = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
     if "reasoning_effort" not in settings:
         sent = passed("anthropic", messages_history(block) | settings, model)[0]
-        before = [thinking_block(" ", "")] if insists else []
+        before = [thinking_block(" ", "")] if required else []
         assert sent == messages_history(*before, block) | settings
 
 

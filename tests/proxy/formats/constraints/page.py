@@ -174,7 +174,8 @@ RULES: dict[Rule, tuple[str, str, str]] = {
     ),
     "earlier_thinking": (
         NOT_NAMED,
-        "The text of earlier thinking of any vendor is returned. If there is none, a space is sent.",
+        "The text of earlier thinking of any vendor is returned. If there is none, a space is sent. Requests "
+        "that are passed through get the space before tool calls.",
         NOT_NAMED,
     ),
     "media_type": (NOT_NAMED, "Images get the media type that their first bytes show.", NOT_NAMED),

@@ -385,7 +385,7 @@ def test_a_model_requires_thinking_if_it_thinks(model: str, settings: dict[str, 
         assert sent == messages_history(*before, block) | settings
 
 
-def test_gemini_3_gets_a_signature_on_the_first_call_from_every_chat_server() -> None:
+def test_gemini_3_gets_a_signature_on_the_first_call() -> None:
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     skipped = {**call, "extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}
     body = chat_message(tool_calls=[call, call])

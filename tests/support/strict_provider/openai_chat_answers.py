@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Server:
-    """What a server of this format adds: its reasoning, and Google's signatures of calls."""
+    """Extensions of a server of this format: its reasoning, and Google's signatures of calls."""
 
     shows_reasoning: bool = False
     signs_calls: bool = False

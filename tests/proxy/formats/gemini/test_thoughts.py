@@ -1,4 +1,4 @@
-"""Thoughts and signatures of Gemini's clients, who keep streamed chunks as they came."""
+"""Thoughts and signatures of Gemini's clients, which keep each streamed chunk as a content."""
 
 import json
 from typing import Any

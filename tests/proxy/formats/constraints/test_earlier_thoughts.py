@@ -1,4 +1,4 @@
-"""Thinking of earlier responses, which some models want back whoever has made it."""
+"""Thinking of earlier responses, which some models require even if another vendor made it."""
 
 from typing import Any
 

@@ -74,7 +74,7 @@ both_ways = pytest.mark.parametrize("rendered", [complete, streamed])
 
 
 @pytest.mark.parametrize("thinking", [UNSIGNED, SIGNED])
-def test_a_thought_begins_with_an_empty_signature_and_ends_with_its_only_one(thinking: Thinking) -> None:
+def test_a_thought_begins_without_a_signature_and_ends_with_it(thinking: Thinking) -> None:
     events = [event for event in events_of(stream(thinking, Text(text="Hi"))) if event.get("index") == 0]
     assert events[0]["content_block"] == {"type": "thinking", "thinking": "", "signature": ""}
     deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]

@@ -19,7 +19,7 @@ from projects.models import MAX_DATE, Project, User
 from proxy.models import Credential
 from proxy.models.credentials import provider_choices
 
-PRICED_MODELS_HELP = "A key with such a budget can only call models with a known price."
+PRICED_MODELS_HELP = "A key with such a budget can call only models with a known price."
 MAX_MODEL_NAME_LENGTH = 200
 MAX_SECRET_LENGTH = 2000
 # The secret is sent in an HTTP header.

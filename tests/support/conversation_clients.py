@@ -10,7 +10,7 @@ from proxy.formats.constraints.constraint import Destination
 from proxy.formats.quirks import Quirks
 from proxy.pipeline.conversion import ConvertedRequest, PassThrough
 from tests.proxy.formats.golden.stream_readers import events_of, read_stream
-from tests.support.adapted_requests import converted_request
+from tests.support.converted_requests import converted_request
 from tests.support.strict_provider.agent_script import TOOL_OUTPUT
 from tests.support.strict_provider.provider import StrictProvider
 

@@ -25,7 +25,7 @@ from proxy.pipeline.conversion import ConvertedStreamMeter, PassThrough
 from proxy.pipeline.relay import forwarded_headers
 from proxy.routing.targets import UpstreamPlan
 from tests.proxy.formats.scenarios import RESPONSES, events
-from tests.support.adapted_requests import converted_request
+from tests.support.converted_requests import converted_request
 
 CLIENT = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
 FAILURE = ApiError(kind="server_error", code="overloaded", message="Too busy.", status=529)

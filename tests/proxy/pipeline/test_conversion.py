@@ -18,7 +18,7 @@ from proxy.pipeline.conversion import ConvertedRequest
 from tests.proxy.formats.golden.builders import FORMATS, Body
 from tests.proxy.formats.golden.cells import REQUESTS, encode_body
 from tests.proxy.formats.test_fuzz import CLIENT_REQUEST_TYPES
-from tests.support.adapted_requests import converted_request
+from tests.support.converted_requests import converted_request
 
 MODELS = {"openai_chat": "gpt-4o", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash"}
 OLDER_CLAUDE = "claude-3-7-sonnet-latest"

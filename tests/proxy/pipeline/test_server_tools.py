@@ -21,7 +21,7 @@ from tests.proxy.formats.golden.request_client_tools import CLIENT_TOOLS
 from tests.proxy.formats.golden.request_server_tools import COUNTERPARTS
 from tests.proxy.formats.golden.stream_writers import stream_of
 from tests.proxy.formats.test_fuzz import CLIENT_REQUEST_TYPES
-from tests.support.adapted_requests import converted_request
+from tests.support.converted_requests import converted_request
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 

@@ -7,8 +7,7 @@ import pytest
 
 from proxy.formats.constraints.constraint import Destination
 from proxy.formats.json_body import parse_object
-from proxy.formats.quirks import Quirks
-from proxy.pipeline.conversion import ConvertedRequest, parse_request
+from proxy.pipeline.conversion import ConvertedRequest
 from tests.proxy.formats.golden.builders import (
     SCHEMA,
     Body,
@@ -22,6 +21,7 @@ from tests.proxy.formats.golden.cells import encode_body
 from tests.proxy.formats.golden.stream_readers import read_stream
 from tests.proxy.formats.golden.stream_writers import stream_of
 from tests.proxy.formats.test_fuzz import CLIENT_REQUEST_TYPES
+from tests.support.converted_requests import converted_request
 
 SERVER, MEMBER = "mcp__company.example/" + "s" * 60, "search the customers.v2"
 ARGUMENTS = {"city": "Paris"}
@@ -53,8 +53,7 @@ def plan(provider: str, **fields: Any) -> ConvertedRequest:
     )
     client = CLIENT_REQUEST_TYPES["openai_responses"](encode_body(body))
     destination = Destination("compatible", provider, MODELS[provider])
-    request = parse_request(client, "openai_responses")
-    return ConvertedRequest(client, "openai_responses", request, destination, Quirks())
+    return converted_request(client, "openai_responses", destination)
 
 
 def names_in(value: Any) -> set[str]:

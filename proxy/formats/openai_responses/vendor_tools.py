@@ -26,6 +26,7 @@ STRING = text()
 INTEGER = integer()
 STRINGS: Schema = {"type": "array", "items": STRING}
 CALLER_DATA = ("file_search", "mcp")
+SEARCH_DEFAULTS = {"external_web_access": True}
 SEARCH_FIELDS = ("type", "filters", "user_location", "search_context_size")
 
 
@@ -143,7 +144,12 @@ def parse_server_tool(tool: Schema) -> ServerTool:
 
 
 def unshared_settings(search: Schema) -> tuple[str, ...]:
-    return tuple(name for name, value in search.items() if name not in SEARCH_FIELDS and value is not None)
+    """Return the settings that only OpenAI's web search has, without those that ask for the default."""
+    return tuple(
+        name
+        for name, value in search.items()
+        if name not in SEARCH_FIELDS and value is not None and value != SEARCH_DEFAULTS.get(name)
+    )
 
 
 def has_files(tool: Schema) -> bool:

@@ -52,6 +52,7 @@ COUNTERPARTS: dict[str, Bodies] = {
                     "filters": {"allowed_domains": ["a.example"]},
                     "search_context_size": "low",
                     "user_location": LOCATION,
+                    "external_web_access": True,
                 }
             ],
             max_tool_calls=3,
@@ -64,7 +65,7 @@ COUNTERPARTS: dict[str, Bodies] = {
     "web search with a counterpart beside a function": {
         "openai_chat": openai_chat_request(tools=[CHAT_TOOL], web_search_options={}),
         "openai_responses": openai_responses_request(
-            tools=[RESPONSES_TOOL, {"type": "web_search_preview_2025_03_11"}]
+            tools=[RESPONSES_TOOL, {"type": "web_search", "external_web_access": False}]
         ),
         "anthropic": anthropic_request(tools=[ANTHROPIC_TOOL, claude_search(blocked_domains=["b.example"])]),
         "gemini": gemini_request(tools=[GEMINI_TOOL, {"googleSearch": {}}]),

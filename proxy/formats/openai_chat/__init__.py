@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, which many other servers speak too."""
+"""OpenAI Chat Completions. Many other servers use this format too."""
 
 from proxy.formats.openai_chat.capabilities import server_tools_for
 from proxy.formats.openai_chat.decoder import StreamDecoder

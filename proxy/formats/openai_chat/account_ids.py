@@ -24,7 +24,7 @@ OPENAI_KINDS = {
 }
 """Fields of both OpenAI formats, by the types of OpenAI's SDK.
 
-`connector_id` is not among them: it names a service that anybody may use with a token of their own.
+`connector_id` is not among them, because it names a public service that is used with a token of the client.
 """
 OPENAI_FREE = frozenset({"parameters", "schema", "jsonschema", "inputschema", "outputschema", "arguments"})
 OWN_SKILLS = "openai-"
@@ -32,7 +32,7 @@ OWN_SKILLS = "openai-"
 
 
 def counts(kind: str, id: str, _holder: dict[str, Any]) -> bool:
-    """Return whether an id names an object of the account; OpenAI's own skills belong to everybody."""
+    """Return whether an id names an object of the account. OpenAI's own skills are public."""
     return not (kind == "skill" and id.startswith(OWN_SKILLS))
 
 
@@ -62,10 +62,11 @@ decode_response = msgspec.json.Decoder(Response).decode
 
 
 class ChatIdReader(CollectingReader):
-    """Reads the ids of audio in responses, which a later request can name as `audio.id`.
+    """Reads the ids of audio in responses. A later request can name such audio as `audio.id`.
 
     An id is valid until `expires_at` (the SDK's type ChatCompletionAudio: "when this audio response will no
-    longer be accessible on the server"). In a stream the id comes in one chunk and its expiry in a later one.
+    longer be accessible on the server"). In a stream, one chunk contains the id, and a later chunk its
+    expiry.
     """
 
     def __init__(self) -> None:

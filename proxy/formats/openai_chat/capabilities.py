@@ -1,4 +1,4 @@
-"""Differences between models of this format, by the prefix of their names, whichever server runs them."""
+"""Differences between models of this format, by the prefix of their names, at any server."""
 
 import re
 
@@ -7,13 +7,13 @@ from proxy.formats.quirks import Quirks
 from proxy.formats.tools.offers import Settings
 
 CACHE_CONTROL_MODEL = re.compile(r"claude")
-"""Routers to Anthropic's models read `cache_control`. OpenAI, Groq and others reject unknown fields."""
+"""Models whose servers accept `cache_control`. OpenAI, Groq and others reject unknown fields."""
 GOOGLE_MODEL = re.compile(r"gemini")
-"""Models whose servers have a field for the signatures of calls. Others may reject it as unknown."""
+"""Models whose servers have a field for signatures of calls. Other servers may reject the field."""
 MAX_CALL_ID_LENGTH = 40
 """OpenAI rejects longer ids of tool calls ("Expected a string with maximum length 40")."""
 OPENAI_MODEL = re.compile(r"(o\d|gpt-(?!oss)|chatgpt)")
-"""Models that OpenAI serves. The open-weight models are served by others, with other rules."""
+"""Models that OpenAI serves. Its open-weight models are served by others, whose rules differ."""
 REASONING_MODEL = re.compile(r"(o1|o3|o4|gpt-[5-9])")
 SEARCH_MODEL = re.compile(r"gpt-4o(-mini)?-search-preview|gpt-5-search-api")
 """Models that search the web in chat completions; all others reject `web_search_options`.
@@ -32,12 +32,12 @@ def is_openai_model(model: str) -> bool:
 
 
 def rejects_max_tokens(model: str, quirks: Quirks) -> bool:
-    """Return whether a request with `max_tokens` is refused: by OpenAI, for its reasoning models."""
+    """Return whether the destination rejects `max_tokens`: OpenAI does for its reasoning models."""
     return bool(quirks.max_tokens_field == "max_completion_tokens" and REASONING_MODEL.match(model))
 
 
 def max_tokens_field(model: str, quirks: Quirks) -> str:
-    """Return the field for the output limit: reasoning models reject `max_tokens`.
+    """Return the name of the field for the output limit. Reasoning models reject `max_tokens`.
 
     Source: platform.openai.com/docs/guides/reasoning.
     """
@@ -45,5 +45,5 @@ def max_tokens_field(model: str, quirks: Quirks) -> str:
 
 
 def server_tools_for(request: Request, quirks: Quirks) -> Settings:
-    """Return the server tools that can be offered in a request, each with its settings."""
+    """Return the server tools that a request can offer, each with its supported settings."""
     return quirks.running(SERVER_TOOLS) if SEARCH_MODEL.match(request.model) else {}

@@ -1,4 +1,4 @@
-"""Decoder of one choice of a stream: its deltas become parts, one open at a time."""
+"""Decoder of one choice of a stream. Its deltas become parts, and one part is open at a time."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -45,9 +45,9 @@ class QueuedCall(QueuedPart):
 
 
 class ChoiceQueue(PartQueue):
-    """The parts of one choice. A call waits for its name, and stays open until its arguments are complete.
+    """The parts of one choice. A call starts when its name is known, and stays open until it is complete.
 
-    Servers may interleave the fragments of several calls, and do not say when a call is complete.
+    Servers may interleave the fragments of several calls, and do not mark the end of a call.
     """
 
     def can_start(self, queued: QueuedPart) -> bool:
@@ -58,7 +58,7 @@ class ChoiceQueue(PartQueue):
 
 
 class ChoiceDecoder:
-    """Reads the deltas of one choice and adds its events to those of the stream."""
+    """Decodes the deltas of one choice, and adds its events to those of the stream."""
 
     def __init__(self, choice: int, events: list[Event]) -> None:
         self.choice, self.events = choice, events
@@ -80,7 +80,7 @@ class ChoiceDecoder:
             self.finish_wire = wire
 
     def find_delta(self, wire: dict[str, Any]) -> dict[str, Any]:
-        """Return the increment.
+        """Return the delta of a choice.
 
         Some servers send a whole message instead, or only text as in the legacy completions.
         """
@@ -112,7 +112,10 @@ class ChoiceDecoder:
             self.add_call_fragment({"index": 0, "function": function})
 
     def add_thinking(self, delta: dict[str, Any]) -> None:
-        """Add thinking once if a server sends it twice, as `reasoning` and in `reasoning_details`."""
+        """Add thinking.
+
+        If a server sends it twice, as `reasoning` and in `reasoning_details`, add it once.
+        """
         if not delta.keys() & THINKING_FIELDS:
             return
         thoughts = [
@@ -130,7 +133,7 @@ class ChoiceDecoder:
 
     @property
     def last(self) -> QueuedPart | None:
-        """The part that was added last, if it has not ended."""
+        """The part that was added last, unless it has ended."""
         return self.queue.parts[-1] if self.queue.parts else None
 
     def add_signature(self, signature: str) -> None:
@@ -140,7 +143,7 @@ class ChoiceDecoder:
         last.signature = signature
 
     def add_audio(self, audio: dict[str, Any]) -> None:
-        """Collect audio, which comes in pieces of base64 and of its transcript, until the end."""
+        """Collect audio until the end of the stream. It arrives in chunks of base64 and of its transcript."""
         for name, value in audio.items():
             known = self.audio.get(name)
             self.audio[name] = (
@@ -148,7 +151,7 @@ class ChoiceDecoder:
             )
 
     def add_part(self, part: Part) -> None:
-        """Add a part that is known in full."""
+        """Add a complete part."""
         match part:
             case Text():
                 self.add_text(TEXT, part.text)
@@ -177,7 +180,7 @@ class ChoiceDecoder:
         return queued
 
     def add_text(self, kind: Text | Thinking | Refusal, text: str, logprobs: tuple[Any, ...] = ()) -> None:
-        """Add text to the last part if it is of this kind and not signed, or to a new part."""
+        """Add text to the last part if it is of this kind and has no signature, else to a new part."""
         if not text:
             return
         last = self.last
@@ -190,7 +193,7 @@ class ChoiceDecoder:
             self.queue.append(queued, text)
 
     def add_citation(self, citation: Citation) -> None:
-        """Add a source of the text before or after it; servers may repeat it with every delta."""
+        """Add a source of the text before or after it. Servers may repeat the source in every delta."""
         if citation in self.citations:
             return
         if not any(queued.part is TEXT for queued in self.queue.parts):
@@ -214,9 +217,9 @@ class ChoiceDecoder:
         self.append(call, fragment.arguments)
 
     def find_call(self, wire: dict[str, Any], name: str) -> QueuedCall | None:
-        """Return the call that a fragment continues; None if it begins a new call.
+        """Return the call that a fragment continues, or None if the fragment begins a new call.
 
-        Some servers send no index, repeat one, or send empty ids.
+        Some servers send no index, repeat an index, or send empty ids.
         """
         index, given_id = wire.get("index"), as_str(wire.get("id"))
         if isinstance(index, int):
@@ -230,9 +233,9 @@ class ChoiceDecoder:
         return None if name and (last.part.name != name or is_json(last.text)) else last
 
     def finish(self, response_citations: list[Citation]) -> None:
-        """End the choice at the end of the stream, with the finish reason that was sent for it.
+        """End the choice at the end of the stream, with its last finish reason.
 
-        Some servers send a finish reason in every chunk. `response_citations` are those of the whole
+        Some servers send a finish reason in every chunk. `response_citations` are the citations of the whole
         response.
         """
         last = self.last

@@ -41,15 +41,15 @@ BOUNDED_FIELDS = frozenset(CompletionFields.__struct_fields__) | {"metadata", "l
 
 
 class CreateCompletionRequest(WithoutAccountIds):
-    """A client's request, and how it is passed on."""
+    """A client's request for a text completion, which can only be passed through."""
 
     stream_content_type = "text/event-stream"
     render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Read the request. Raises InvalidRequest.
+        """Parse the request. Raises InvalidRequest.
 
-        The provider bills all `best_of` completions of each prompt, though it returns only `n` of them.
+        The provider bills all `best_of` completions of each prompt, although it returns only `n` of them.
         """
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, CompletionFields)
@@ -78,9 +78,10 @@ class CreateCompletionRequest(WithoutAccountIds):
         return bool(self.request.stream_options and self.request.stream_options.get("include_usage"))
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """Return the body with the provider's model name, usage at the end of a stream, and the output limit.
+        """Return the request body with the provider's model name and the output limit.
 
-        This format calls the limit `max_tokens`, whatever newer formats call it.
+        For a stream, the body also asks the provider to report usage at the end. In this format, the limit is
+        always called `max_tokens`.
         """
         fields: dict[str, Any] = {}
         if model != self.request.model:
@@ -102,12 +103,15 @@ class CreateCompletionRequest(WithoutAccountIds):
 
 
 def prompt_count(prompt: str | list[str | int | list[int]] | None) -> int:
-    """Return the number of prompts. A list holds several, unless it holds the token ids of one."""
+    """Return the number of prompts. A list of token ids is one prompt; any other list contains several."""
     return sum(not isinstance(item, int) for item in prompt) or 1 if isinstance(prompt, list) else 1
 
 
 def max_input_tokens(request: CompletionFields) -> int:
-    """Return the upper bound: a token id is one token, and a text has no more tokens than bytes."""
+    """Return the upper bound of the input tokens.
+
+    A token id is one token, and a text has at most as many tokens as bytes.
+    """
     text = token_bounds.text_tokens(request.prompt or "") + token_bounds.text_tokens(request.suffix or "")
     return (
         token_bounds.TOKENS_PER_REPLY + token_bounds.TOKENS_PER_MESSAGE * prompt_count(request.prompt) + text

@@ -33,7 +33,7 @@ from proxy.formats.openai_chat.wire import FORMAT
 from proxy.formats.tool_calls import call_id_digest
 
 LINKED_FILE_TYPES = ("video_url", "document_url", "file_url")
-"""Parts of compatible servers: video of vLLM and Alibaba, documents of Mistral, files of Perplexity."""
+"""Types of parts of compatible servers: video (vLLM, Alibaba), documents (Mistral), files (Perplexity)."""
 TEXT_MEDIA_TYPES = ("application/json", "application/xml", "application/x-yaml")
 
 
@@ -41,7 +41,7 @@ TEXT_MEDIA_TYPES = ("application/json", "application/xml", "application/x-yaml")
 
 
 def parse_content(content: Any, cache: str | None = None) -> list[Part]:
-    """Return the parts of a content field; `cache` marks the whole message and applies to its last part."""
+    """Return the parts of a content field. `cache` is the breakpoint of the message, on its last part."""
     if isinstance(content, str):
         return [Text(text=content, cache=cache)] if content else []
     parts = [parse_part(item) for item in as_list(content) if isinstance(item, str | dict)]
@@ -51,7 +51,7 @@ def parse_content(content: Any, cache: str | None = None) -> list[Part]:
 
 
 def parse_part(item: str | dict[str, Any]) -> Part:
-    """Return one part. A part that only this format knows is kept as it is."""
+    """Return one part. A part that only this format knows becomes an opaque part."""
     if isinstance(item, str):
         return Text(text=item)
     cache = parse_cache_control(item.get("cache_control")) or parse_cache_breakpoint(item)
@@ -83,9 +83,9 @@ def parse_part(item: str | dict[str, Any]) -> Part:
 
 
 def parse_cache_control(wire: Any) -> str | None:
-    """Return the duration of Anthropic's cache mark, `5m` or `1h`, or None.
+    """Return the lifetime of Anthropic's cache breakpoint, `5m` or `1h`, or None.
 
-    Routers to Anthropic's models take the mark on parts, messages and tools
+    Routers to Anthropic's models accept it on parts, messages and tools
     (openrouter.ai/docs/features/prompt-caching).
     """
     match wire:
@@ -96,16 +96,16 @@ def parse_cache_control(wire: Any) -> str | None:
 
 
 def parse_cache_breakpoint(part: dict[str, Any]) -> str | None:
-    """Return the duration of OpenAI's own cache mark, `prompt_cache_breakpoint`, or None.
+    """Return the lifetime of OpenAI's cache breakpoint, `prompt_cache_breakpoint`, or None.
 
-    The mark may set the least time that the cache should last.
+    The field may contain the minimum lifetime of the cache.
     """
     mark = as_dict(part.get("prompt_cache_breakpoint"))
     return ("1h" if mark.get("ttl") else "5m") if mark else None
 
 
 def parse_thinking_text(value: Any) -> str:
-    """Return the text of thinking, which Mistral sends as a list (docs.mistral.ai/capabilities/reasoning)."""
+    """Return the text of thinking. Mistral sends it as a list (docs.mistral.ai/capabilities/reasoning)."""
     return (
         value
         if isinstance(value, str)
@@ -122,7 +122,7 @@ def parse_image(value: Any, cache: str | None = None) -> Image:
 
 
 def parse_images(message: dict[str, Any]) -> list[Image]:
-    """Return the images that a model made, from OpenRouter's field.
+    """Return the images that a model generated, from OpenRouter's field.
 
     Source: openrouter.ai/docs/features/multimodal/image-generation.
     """
@@ -169,7 +169,7 @@ def parse_linked_file(value: Any, kind: str, cache: str | None) -> File:
 def parse_tool_call(wire: dict[str, Any], call_id: str) -> ToolCall:
     """Return one entry of `tool_calls`.
 
-    A server may leave out the type, and Ollama sends the arguments as an object.
+    Some servers omit the type, and Ollama sends the arguments as an object.
     """
     function, free = as_dict(wire.get("function")), as_dict(wire.get("custom"))
     custom = bool(free) and not function.get("name")
@@ -209,10 +209,10 @@ def render_tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
-    """Return the id, or an id made from it if the server would reject it.
+    """Return the id of a call. If the server would reject it, return an id that is derived from it.
 
     A call and its result get the same id. `exact_length` is the number of letters and digits that a server
-    requires; 0 if it requires none.
+    requires, or 0 if it requires none.
     """
     fits = (
         re.fullmatch(f"[a-zA-Z0-9]{{{exact_length}}}", neutral_id)
@@ -226,9 +226,9 @@ def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
 
 
 def render_part(part: Text | Image | File | Opaque, *, with_cache_control: bool) -> dict[str, Any]:
-    """Return one part of a user message. Raises UnsupportedFeature.
+    """Render one part of a user message. Raises UnsupportedFeature.
 
-    `with_cache_control` is whether the server reads marks for its prompt cache.
+    `with_cache_control` is true if the server accepts prompt cache breakpoints.
     """
     if isinstance(part, Opaque):
         return dict(part.value)
@@ -258,9 +258,9 @@ def render_image(image: Image) -> dict[str, str]:
 
 
 def render_file(file: File) -> dict[str, Any]:
-    """Return audio, video, text or a document. Raises UnsupportedFeature.
+    """Render audio, video, text or a document. Raises UnsupportedFeature.
 
-    OpenAI takes PDF documents only, as data or by its own ids
+    OpenAI accepts only PDF documents, as data or by its own file ids
     (platform.openai.com/docs/guides/pdf-files).
     """
     mime = file.media_type or ""

@@ -1,4 +1,7 @@
-"""A provider's stream as neutral events (platform.openai.com/docs/api-reference/chat-streaming)."""
+"""Decode a provider's stream into neutral events.
+
+Source: platform.openai.com/docs/api-reference/chat-streaming.
+"""
 
 from typing import Any
 
@@ -23,7 +26,7 @@ from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRU
 
 
 class StreamDecoder:
-    """Reads the chunks of a stream; each choice has a decoder of its own."""
+    """Decodes the chunks of a stream. Each choice has its own decoder."""
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
@@ -57,7 +60,7 @@ class StreamDecoder:
         return events
 
     def parse_event(self, event: bytes) -> None:
-        """Parse one event. Nothing but usage is read after the end: some servers report it behind [DONE]."""
+        """Parse one event. After [DONE], only usage is read, because some servers report it there."""
         data = event_data(event).strip()
         if data.startswith(b"{"):
             self.parse_json(data)
@@ -85,7 +88,10 @@ class StreamDecoder:
         self.emit_usage(chunk)
 
     def parse_chunk(self, chunk: dict[str, Any]) -> None:
-        """Read one chunk. Azure's first one holds the filter's verdict on the prompt, without any choices."""
+        """Parse one chunk.
+
+        The first chunk of Azure contains results of the content filter for the prompt, and no choices.
+        """
         choices = dict_items(chunk.get("choices"))
         if choices or chunk.get("id"):
             self.emit_started(chunk)
@@ -113,7 +119,7 @@ class StreamDecoder:
         return self.choices[index]
 
     def on_done(self) -> None:
-        """Finish all choices at the end marker, even if a server left out their finish reasons."""
+        """Finish all choices at [DONE], even if a server did not send their finish reasons."""
         if not self.started:
             self.fail(STREAM_INTERRUPTED)
             return
@@ -122,9 +128,9 @@ class StreamDecoder:
         self.ended = True
 
     def on_disconnect(self) -> None:
-        """Finish or fail at the end of a connection without the end marker.
+        """Finish or fail if the connection ends without [DONE].
 
-        Some servers never send the marker.
+        Some servers never send [DONE].
         """
         if not self.started and self.non_event_bytes.stripped:
             self.parse_complete_body(self.non_event_bytes.data)
@@ -139,7 +145,7 @@ class StreamDecoder:
         return bool(self.choices) and all(choice.finish_wire is not None for choice in self.choices.values())
 
     def parse_complete_body(self, body: bytes) -> None:
-        """Read a body that is not a stream: an error, or a non-streaming response."""
+        """Parse a body that is not a stream: an error, or a non-streaming response."""
         try:
             response = parse_response(body)
         except InvalidUpstreamResponse as error:
@@ -162,7 +168,7 @@ class StreamDecoder:
 
 
 def error_outside_events(data: bytes) -> ApiError | None:
-    """Return the error in a line that is not an event, as Ollama sends it, or None."""
+    """Return the error in a line that is not an event, or None. Ollama sends errors in this way."""
     try:
         return find_error(decode_response(data.strip()))
     except (ValueError, RecursionError):

@@ -58,7 +58,7 @@ class Vector(msgspec.Struct):
 
     @property
     def values(self) -> list[float]:
-        """The numbers of the vector. Some servers send base64 even if the client did not ask for it."""
+        """The numbers of the vector. Some servers send base64 although the client did not request it."""
         if isinstance(self.embedding, list):
             return self.embedding
         data = base64.b64decode(self.embedding)
@@ -75,20 +75,20 @@ decode_response = msgspec.json.Decoder(EmbeddingResponse).decode
 
 
 class CreateEmbeddingRequest(WithoutAccountIds):
-    """A client's request, and how it is passed on. It has neither output tokens nor a stream."""
+    """A client's request for embeddings. It has neither output tokens nor a stream."""
 
     stream_content_type = "text/event-stream"
     render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Read the request. Raises InvalidRequest."""
+        """Parse the request. Raises InvalidRequest."""
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, EmbeddingFields)
         unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
         tier = requested_tier(first_value(unknown, "service_tier"))
         self.facts = RequestFacts(
             model=request.model,
-            # Token ids stand for one token each; text has no more tokens than bytes.
+            # Each token id is one token. A text has at most as many tokens as bytes.
             max_input_tokens=token_bounds.text_tokens(request.input)
             + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=0,
@@ -105,7 +105,7 @@ class CreateEmbeddingRequest(WithoutAccountIds):
     def texts(self) -> list[str]:
         """Return the texts to embed.
 
-        Raises UnsupportedFeature for token ids, which only OpenAI's models know.
+        Raises UnsupportedFeature for token ids, because only OpenAI's models know them.
         """
         given = [self.request.input] if isinstance(self.request.input, str) else self.request.input
         texts = [text for text in given if isinstance(text, str)]
@@ -120,7 +120,7 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         return []
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
-        """Return the response to this request, made from another format's response."""
+        """Render the response to this request from another format's response."""
         data = [
             {"object": "embedding", "index": index, "embedding": self.encode_vector(vector)}
             for index, vector in enumerate(vectors)
@@ -155,7 +155,7 @@ class CreateEmbeddingRequest(WithoutAccountIds):
 
 
 def render_embed_request(texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
-    """Return path and body of a request that embeds these texts, each by itself."""
+    """Return the path and the body of a request that embeds each of these texts separately."""
     size = {"dimensions": dimensions} if dimensions is not None else {}
     return PATH, {"model": model, "input": texts} | size
 
@@ -177,7 +177,7 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
 
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, which counts input only, or None; and 0 output tokens."""
+    """Return the reported usage, which has only input, or None; and 0 output tokens."""
     try:
         usage = as_dict(decode_available_fields(body).get("usage"))
     except DECODE_ERRORS:

@@ -1,4 +1,4 @@
-"""A stream of chat completion chunks, made of neutral events."""
+"""Encode neutral events as a stream of chat completion chunks."""
 
 import time
 from collections import Counter
@@ -49,7 +49,7 @@ from proxy.formats.tool_calls import unwrap_free_text
 
 
 class StreamEncoder:
-    """Writes the events of all choices as chunks with the same id, time and model."""
+    """Encodes the events of all choices as chunks with the same id, time and model."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -89,9 +89,9 @@ class StreamEncoder:
                 assert_never(event)
 
     def finish(self) -> bytes:
-        """Return the chunk with the usage, if the client asked for it, and the end marker.
+        """Return the chunk with the usage, if the client requested it, and the end marker.
 
-        A response that failed has neither.
+        After a failure, neither of them is sent.
         """
         if self.failed or not self.head:
             return b""
@@ -105,7 +105,7 @@ class StreamEncoder:
         return render_error_event(error, request_id)
 
     def start(self, event: Started) -> bytes:
-        """Return the first chunk of the first choice. The first chunk of each choice names the role."""
+        """Return the first chunk of the first choice. The first chunk of each choice contains the role."""
         if self.head:
             return b""
         head = {"id": render_id(event.id), "object": "chat.completion.chunk", "created": int(time.time())}
@@ -185,7 +185,10 @@ class StreamEncoder:
 
 
 class PartEncoder:
-    """Writes the open part of a choice as deltas; `length` counts the characters of its text so far."""
+    """Encodes the open part of a choice as deltas.
+
+    `length` is the number of characters of its text so far.
+    """
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -200,7 +203,7 @@ class PartEncoder:
             case Opaque(origin="openai_chat", kind=what, value=value) if what == AUDIO_KIND:
                 return {"audio": value}
             case _:
-                return None  # Records of other providers' own tools are not for this client.
+                return None  # Records of server tools are not sent to this client.
 
     def delta(self, text: str) -> dict[str, Any] | None:
         match self.part:
@@ -213,14 +216,14 @@ class PartEncoder:
                 return None
 
     def signature_delta(self, signature: str) -> dict[str, Any] | None:
-        return None  # No provider signs texts.
+        return None  # Neutral texts have no signature.
 
     def final(self) -> dict[str, Any] | None:
         return None
 
 
 class ThinkingEncoder(PartEncoder):
-    """Writes thinking: its text as it comes, and at the end its entry, the `index`-th of the choice."""
+    """Encodes thinking: its text as it arrives, and at the end its entry of `reasoning_details`."""
 
     def __init__(self, part: Thinking, index: int) -> None:
         super().__init__(part)
@@ -247,10 +250,10 @@ class ThinkingEncoder(PartEncoder):
 
 
 class ToolCallEncoder(PartEncoder):
-    """Writes a tool call; `index` counts the calls of the choice.
+    """Encodes a tool call. `index` is its number among the calls of the choice.
 
-    `custom` is whether the client declared the tool as custom. If the provider knows it as a function, the
-    function's arguments become free text, and the other way round.
+    `custom` is true if the client declared the tool as custom. If the tool is a function at the provider, its
+    arguments become free text, and vice versa.
     """
 
     def __init__(self, call: ToolCall, index: int, *, custom: bool) -> None:
@@ -297,5 +300,5 @@ class ToolCallEncoder(PartEncoder):
 
 
 def escape_json(text: str) -> str:
-    """Return a piece of text as it stands inside a JSON string."""
+    """Escape a piece of text for the inside of a JSON string."""
     return encode(text).decode()[1:-1]

@@ -1,4 +1,4 @@
-"""Errors of OpenAI and of the servers that imitate it."""
+"""Errors of OpenAI and of compatible servers."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ ERRORS = ErrorTable(
         ("service_unavailable", 529, "server_error", "service_unavailable"),
     )
 )
-"""Errors by the codes of OpenAI."""
+"""Errors by OpenAI's codes."""
 CONTEXT_LENGTH_WORDS = ContextLengthWords(
     "maximum context length",
     "This model's maximum context length is {limit} tokens. However, your messages resulted in {used} "
@@ -45,7 +45,10 @@ CONTEXT_LENGTH_WORDS = ContextLengthWords(
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
-    """Return a provider's error, whatever its body is: OpenAI's or a flat object, a web page, or nothing."""
+    """Return the neutral form of a provider's error.
+
+    The body may contain OpenAI's error object, a flat object, a web page, or nothing.
+    """
     try:
         value: Any = msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -59,7 +62,7 @@ def parse_error(status: int, body: bytes) -> ApiError:
 
 
 def find_error(wire: dict[str, Any]) -> ApiError | None:
-    """Return the error in a body or an event that came with status 200, or None."""
+    """Return the error in a body or an event with status 200, or None."""
     if error := wire.get("error"):
         return parse_error_object(error, reported_status(error))
     if wire.get("object") == "error" or ("message" in wire and "choices" not in wire):
@@ -101,7 +104,7 @@ def reported_status(error: Any) -> int:
 
 
 def plain_text(body: bytes) -> str:
-    """Return a plain text as it is, and an empty text for a web page, which does not help a client."""
+    """Return a plain text unchanged. Return an empty text for a web page, which does not help a client."""
     text = body.decode(errors="replace").strip()
     return "" if text.startswith("<") else text
 
@@ -110,7 +113,7 @@ def plain_text(body: bytes) -> str:
 
 
 def render_error(api_error: ApiError, request_id: str) -> bytes:
-    """Return OpenAI's error body with the request's id; `type` is the kind that operators filter by."""
+    """Render OpenAI's error body with the request's id. `type` is the kind by which operators filter."""
     api_error = with_context_length_words(api_error, CONTEXT_LENGTH_WORDS)
     error = {
         "message": api_error.message,
@@ -123,5 +126,5 @@ def render_error(api_error: ApiError, request_id: str) -> bytes:
 
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:
-    """Return the error as an event. No [DONE] follows, because the response is not complete."""
+    """Render the error as an event. No [DONE] follows, because the response is not complete."""
     return b"data: " + render_error(api_error, request_id) + b"\n\n"

@@ -1,4 +1,4 @@
-"""Messages of a request: what each role may hold, and which result answers which call."""
+"""Messages of a request: the content that each role may have, and the links of results to calls."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -41,7 +41,7 @@ from proxy.formats.tool_calls import ToolCallLinker, as_function_call, has_id, h
 
 INSTRUCTION_ROLES = ("system", "developer")
 STORED_AUDIO_TYPE = "audio/*"
-"""Media type of an earlier audio response, which OpenAI stores and knows by its id.
+"""Media type of an earlier audio response that OpenAI stores and finds by its id.
 
 Source: platform.openai.com/docs/guides/audio.
 """
@@ -52,7 +52,7 @@ MediaPart = Image | File | Opaque
 
 
 def parse_messages(wire: list[WireMessage]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
-    """Return the instructions that come first, and the other messages in their order."""
+    """Return the instructions at the beginning, and the other messages in their order."""
     first = next(
         (index for index, message in enumerate(wire) if message.role not in INSTRUCTION_ROLES), len(wire)
     )
@@ -71,7 +71,7 @@ def parse_turns(wire: list[WireMessage]) -> Iterator[Message]:
 
 
 def make_call_id(given_id: str, number: int) -> str:
-    """Return an id that is the same for the same history; long ids leave room for the number."""
+    """Return an id for a call. Equal histories get equal ids. Long ids are shortened to fit the number."""
     return f"{given_id[:40] or 'call'}_{number}"
 
 
@@ -91,7 +91,7 @@ def parse_instructions(wire: WireMessage) -> list[Text]:
 
 
 def parse_assistant_parts(wire: WireMessage, linker: ToolCallLinker) -> Iterator[Part]:
-    """Yield the parts of an earlier response: its thinking, its texts, its calls."""
+    """Yield the parts of an earlier response: its thinking, its texts and its calls."""
     yield from parse_message_thinking(msgspec.structs.asdict(wire))
     yield from parse_content(wire.content, parse_cache_control(wire.cache_control))
     if wire.refusal:
@@ -111,7 +111,7 @@ def is_stored_audio(part: Image | File) -> bool:
 
 
 def parse_tool_result(wire: WireMessage, linker: ToolCallLinker) -> ToolResult:
-    """Return the result, linked to the call that it answers."""
+    """Return the result, linked to its call."""
     call = linker.match_result(wire.tool_call_id or "", wire.name)
     parts = parse_content(wire.content, parse_cache_control(wire.cache_control))
     content = tuple(part for part in parts if isinstance(part, Text | Image | File | Opaque))
@@ -147,10 +147,10 @@ def render_messages(
 
 
 class MessageRenderer:
-    """Writes messages for one server.
+    """Renders messages for one server.
 
-    `supports_custom_tools` is whether it knows calls with free text, `supports_cache_control` whether it
-    reads marks for its prompt cache, and `keeps_call_signatures` whether its calls have Google's signatures.
+    `supports_custom_tools` is true if the server accepts calls with free text, `supports_cache_control` if it
+    accepts prompt cache breakpoints, and `keeps_call_signatures` if its calls have Google's signatures.
     `call_id_length` is the exact length of call ids that it requires, or 0.
     """
 
@@ -185,8 +185,8 @@ class MessageRenderer:
     def user_messages(self, turn: list[Message]) -> Iterator[dict[str, Any]]:
         """Yield the messages between two responses of the model.
 
-        Results come first, because the calls before them must be answered at once. A `tool` message holds
-        text only, so images in results follow in a user message.
+        Results come first, because they must directly follow their calls. A `tool` message contains only
+        text, so images in results are sent in a user message after it.
         """
         images: list[MediaPart] = []
         for part in (part for message in turn for part in message.parts):
@@ -218,7 +218,7 @@ class MessageRenderer:
         }
 
     def user_content(self, parts: Iterable[Part]) -> str | list[dict[str, Any]]:
-        """Return a user's content: a single text as a string, anything else as a list of parts."""
+        """Render a user's content: a single text as a string, anything else as a list of parts."""
         wire: list[dict[str, Any]] = []
         for part in parts:
             match part:
@@ -238,13 +238,13 @@ class MessageRenderer:
                 return wire
 
     def assistant_messages(self, turn: list[Message]) -> Iterator[dict[str, Any]]:
-        """Yield the model's turn as one message: all its calls must stand before their results."""
+        """Yield the model's turn as one message, because all its calls must precede their results."""
         wire = self.assistant_message([part for message in turn for part in message.parts])
         if wire.keys() > {"role"}:
             yield wire
 
     def assistant_message(self, parts: list[Part]) -> dict[str, Any]:
-        """Return an earlier response as one message."""
+        """Render an earlier response as one message."""
         for part in parts:
             if isinstance(part, Image | File) and not is_stored_audio(part):
                 raise UnsupportedFeature(
@@ -295,7 +295,7 @@ class MessageRenderer:
 
 
 def own_thinking(parts: list[Part]) -> list[Thinking]:
-    """Return the thinking that goes back: the format's own, and the text of that without a known origin."""
+    """Return the thinking to send: that of this format, and the text of thinking of unknown origin."""
     return [
         replace(part, origin=FORMAT)
         for part in parts

@@ -1,7 +1,7 @@
-"""Requests and streams that pass unchanged to a server of this format.
+"""Pass-through of chat completions: client and provider both use OpenAI's chat format.
 
-A request is passed on unchanged, except for the fields that the gateway must set. Only what the gateway
-must know of it is decoded here. Source: platform.openai.com/docs/api-reference/chat.
+A request passes unchanged, except for the fields that the gateway must set. Only the fields that the gateway
+must know are decoded. Source: platform.openai.com/docs/api-reference/chat.
 """
 
 from functools import partial
@@ -50,17 +50,17 @@ MESSAGE_FIELDS = token_bounds.field_names("""
 """)
 AUDIO_MARKERS = (b"audio", b"video")
 LINKED_PART_TYPES = ("document_url", "video_url", "audio_url")
-"""Parts of compatible servers that only link to their content."""
+"""Types of parts that compatible servers accept, and that contain only the URL of their content."""
 
 
 class ChatRequest:
-    """A client's request, and how it is passed on."""
+    """A client's request for a chat completion, and what to send to the provider."""
 
     stream_content_type = "text/event-stream"
     render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Read the request. Raises InvalidRequest."""
+        """Parse the request. Raises InvalidRequest."""
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, RequestFields)
         limit, n = max(request.max_completion_tokens or 0, request.max_tokens or 0) or None, request.n or 1
@@ -92,9 +92,10 @@ class ChatRequest:
         return bool(self.request.stream_options and self.request.stream_options.get("include_usage"))
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """Return the body with the provider's model name, usage at the end of a stream, and the output limit.
+        """Return the request body with the provider's model name and the output limit.
 
-        Usage is not requested from servers that reject the option or report usage anyway.
+        For a stream, the body also asks the provider to report usage at the end, unless the server rejects
+        this option or reports usage anyway.
         """
         fields: dict[str, Any] = {}
         if model != self.request.model:
@@ -104,7 +105,8 @@ class ChatRequest:
         given = self.output_limits(model, quirks)
         removed = [name for name in self.given_limits() if name not in given]
         if max_tokens is not None:
-            # Lower the client's limit under its own name: it would still apply beside another name.
+            # Lower the limit in the field that the client used. If the gateway used another field, the
+            # client's higher limit would stay in the request and could still apply.
             given = {name: min(limit, max_tokens) for name, limit in given.items()} or {
                 max_tokens_field(model, quirks): max_tokens
             }
@@ -118,7 +120,7 @@ class ChatRequest:
         }
 
     def output_limits(self, model: str, quirks: Quirks) -> dict[str, int]:
-        """Return the client's output limits, under a name that the model accepts."""
+        """Return the client's output limits, in a field that the model accepts."""
         given = self.given_limits()
         if "max_tokens" not in given or not rejects_max_tokens(model, quirks):
             return given
@@ -135,7 +137,10 @@ class ChatRequest:
         return references_in(values, ACCOUNT_ID_FIELDS)
 
     def id_reader(self) -> IdReader | None:
-        """Return a reader for audio responses; no other ids of this format can be used again."""
+        """Return a reader if the request asks for audio, else None.
+
+        In this format, later requests can refer only to the ids of audio.
+        """
         return ChatIdReader() if "audio" in self.unknown_fields else None
 
     def encoder(self, request: Request) -> StreamEncoder:
@@ -143,7 +148,7 @@ class ChatRequest:
 
 
 def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
-    """Return the bounds of what a rendered request can use: input tokens, and web searches."""
+    """Return the bounds of a rendered request: its input tokens, and its web searches."""
     request = convert_json(body, RequestFields)
     return RequestFacts(
         model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=max_searches(request)
@@ -151,12 +156,12 @@ def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
 
 
 def max_searches(request: RequestFields) -> dict[str, int]:
-    """Return the searches: a search model searches once (developers.openai.com, "Web search")."""
+    """Return the number of searches: a search model searches once (developers.openai.com, "Web search")."""
     return {} if request.web_search_options is None else {"web_search": 1}
 
 
 def max_input_tokens(request: RequestFields) -> int:
-    """Return the upper bound of the input tokens at any OpenAI-compatible model."""
+    """Return an upper bound of the input tokens for any OpenAI-compatible model."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     extras = [
         extra for extra in (request.tools, request.functions, request.response_format) if extra is not None
@@ -174,10 +179,10 @@ def max_input_tokens(request: RequestFields) -> int:
 
 
 def server_tool_fields(tools: Any) -> tuple[str, ...]:
-    """Return the field `tools`, if some tools are not the client's own.
+    """Return the field `tools` if the provider runs some of the tools.
 
-    Servers that take such tools in this format (OpenRouter, Groq, xAI) bill them as they choose, and
-    OpenRouter's advisers and subagents are other models.
+    Servers that accept such tools in this format (OpenRouter, Groq, xAI) have their own prices for them.
+    OpenRouter's advisors and subagents call other models.
     """
     return (
         ("tools",)
@@ -187,7 +192,10 @@ def server_tool_fields(tools: Any) -> tuple[str, ...]:
 
 
 def text_message_tokens(message: dict[str, Any]) -> int:
-    """Return the bound for a message with a role and one text, as nearly all are; 0 for any other message."""
+    """Return the token bound of a message that consists of a role and a text, the usual case.
+
+    Return 0 for any other message.
+    """
     match message:
         case {"role": str(role), "content": str(text)} if len(message) == 2:
             return token_bounds.byte_length(role) + token_bounds.byte_length(text)
@@ -196,9 +204,11 @@ def text_message_tokens(message: dict[str, Any]) -> int:
 
 
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
-    """Return the tokens of a part that does not count by its bytes, and the fields that they cover.
+    """Return the token bound of an image or a reference, and the fields that the bound covers.
 
-    Images count by the vendor's formula, references by the longest content that they may stand for.
+    Return None for any other part, because its bytes are counted. An image has the maximum of the vendor's
+    formula. A reference (a file id, a link, an earlier audio) has the tokens of the longest content to which
+    it can refer.
     """
     match part:
         case {"type": "image_url", "image_url": {"url": str(url)} as image}:
@@ -223,10 +233,10 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 
 
 class StreamMeter(OutputMeter):
-    """Measures a stream while it passes.
+    """Meters a stream while it is relayed.
 
-    With `withhold_usage` the client does not get the chunk that holds nothing but usage: the gateway
-    requested it, not the client.
+    If `withhold_usage` is true, the client does not get the chunk that contains only usage, because the
+    gateway requested it, and not the client.
     """
 
     def __init__(self, *, withhold_usage: bool) -> None:
@@ -238,11 +248,11 @@ class StreamMeter(OutputMeter):
 
     @property
     def is_complete(self) -> bool:
-        """True if [DONE] came or every choice has a finish reason: some servers never send [DONE]."""
+        """True after [DONE], or if every choice has a finish reason: some servers never send [DONE]."""
         return self.saw_final_event or (bool(self.finished) and all(self.finished.values()))
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes from the provider and return those for the client."""
+        """Relay bytes from the provider; return those for the client."""
         try:
             events = self.splitter.feed(data)
         except EventTooLong:
@@ -255,9 +265,9 @@ class StreamMeter(OutputMeter):
         return b"".join(event for event in events if self.on_event(event))
 
     def finish(self) -> bytes:
-        """Return what the client still gets when the provider has closed the stream.
+        """Return the last bytes for the client, after the provider has closed the stream.
 
-        A last event without a blank line gets one, since clients drop it otherwise.
+        A last event without a blank line gets one, because clients ignore it otherwise.
         """
         rest = self.splitter.finish()
         passes = bool(rest) and self.on_event(rest)
@@ -267,7 +277,7 @@ class StreamMeter(OutputMeter):
         return rest + EVENT_END if self.withhold_usage else EVENT_END
 
     def on_event(self, event: bytes) -> bool:
-        """Count one event and return whether the client should see it."""
+        """Meter one event. Return whether to relay it to the client."""
         if self.id_reader is not None:
             self.id_reader.read_event(event)
         data = event_data(event).strip()
@@ -298,9 +308,10 @@ class StreamMeter(OutputMeter):
 
 
 def holds_only_usage(chunk: dict[str, Any]) -> bool:
-    """Return whether a chunk without choices exists for its usage, as one that was requested does.
+    """Return whether a chunk without choices contains only the usage that was requested.
 
-    Together sends such a chunk even if usage was not requested; its usage has `reasoning_tokens`.
+    Together sends a similar chunk even if usage was not requested. The usage in that chunk has
+    `reasoning_tokens`.
     """
     usage = chunk.get("usage")
     return isinstance(usage, dict) and usage.get("reasoning_tokens") is None

@@ -1,8 +1,8 @@
 """Reasoning settings, and thinking with its signatures in messages.
 
-Thinking is carried as DeepSeek's `reasoning_content` (api-docs.deepseek.com/guides/reasoning_model), and its
-signatures as OpenRouter's `reasoning_details` (openrouter.ai/docs/use-cases/reasoning-tokens). The gateway
-reads `reasoning_signature` too, in which its earlier versions carried the signature of another vendor.
+Thinking is in DeepSeek's field `reasoning_content` (api-docs.deepseek.com/guides/reasoning_model), and its
+signatures in OpenRouter's `reasoning_details` (openrouter.ai/docs/use-cases/reasoning-tokens). The gateway
+also reads `reasoning_signature`, in which its earlier versions sent the signature of another vendor.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def render_reasoning(reasoning: Reasoning | None) -> str | None:
 def parse_call_signature(wire: dict[str, Any]) -> Thinking | None:
     """Return the signature of a call as empty thinking, or None.
 
-    It stands in the field of Google's OpenAI-compatible server
+    It is in the field of Google's OpenAI-compatible server
     (ai.google.dev/gemini-api/docs/thought-signatures).
     """
     match wire.get("extra_content"):
@@ -89,9 +89,10 @@ def with_signed_call(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_message_thinking(wire: dict[str, Any]) -> list[Thinking]:
-    """Return the thinking in a message, under whichever name the server uses.
+    """Return the thinking in a message. The name of its field depends on the server.
 
-    What `reasoning_details` hold complete, the text of the message only repeats.
+    If `reasoning_details` contain the complete thinking, the text in the message is ignored, because it
+    repeats them.
     """
     names = ("reasoning_content", "reasoning")
     text = next((value for name in names if (value := as_str(wire.get(name)))), "")
@@ -107,7 +108,7 @@ def parse_message_thinking(wire: dict[str, Any]) -> list[Thinking]:
 
 
 def is_signed(thinking: Thinking) -> bool:
-    """Return whether thinking has a signature, or is known to be another vendor's."""
+    """Return whether thinking has a signature, or comes from another vendor."""
     return bool(thinking.signature or thinking.redacted) or thinking.origin != FORMAT
 
 
@@ -122,7 +123,7 @@ def parse_reasoning_details(wire: dict[str, Any]) -> list[Thinking]:
 
 
 def unseal_detail(detail: dict[str, Any]) -> tuple[Thinking, ...] | None:
-    """Return the thinking in an entry that is a seal, or None if it is a server's own."""
+    """Return the thinking in an entry that is a seal, or None for a server's own entry."""
     data = as_str(detail.get("data"))
     return unseal(data, redacted=True) if data else unseal(as_str(detail.get("signature")))
 
@@ -130,8 +131,8 @@ def unseal_detail(detail: dict[str, Any]) -> tuple[Thinking, ...] | None:
 def parse_reasoning_detail(detail: dict[str, Any]) -> Thinking | None:
     """Return the thinking in an entry that a server has made, or None if it is empty or a seal.
 
-    The entry is kept whole, so that it goes back unchanged. A gateway as the server adds seals, which repeat
-    the text of the message.
+    The entry is kept completely, so that it can be sent back unchanged. If the server is another gateway, its
+    seals are ignored, because the text of the message repeats their content.
     """
     if unseal_detail(detail) is not None:
         return None
@@ -149,7 +150,7 @@ def detail_text_field(detail: dict[str, Any]) -> str:
 
 
 def render_reasoning_detail(thinking: Thinking, index: int) -> dict[str, Any]:
-    """Return an entry of `reasoning_details`: the server's own, or a seal of another vendor's thinking.
+    """Render an entry of `reasoning_details`: the server's own, or a seal of another vendor's thinking.
 
     OpenAI's SDK joins the entries of a stream by `index`.
     """
@@ -163,7 +164,7 @@ def render_reasoning_detail(thinking: Thinking, index: int) -> dict[str, Any]:
 
 
 def original_detail(text: str) -> dict[str, Any] | None:
-    """Return an entry unchanged, or None if there was none or a client changed it."""
+    """Return an entry unchanged. Return None if there was none, or if a client has changed it."""
     try:
         return decode_object(text.encode())
     except (ValueError, RecursionError):
@@ -171,10 +172,10 @@ def original_detail(text: str) -> dict[str, Any] | None:
 
 
 def render_message_thinking(thinking: Sequence[Thinking]) -> dict[str, Any]:
-    """Return the fields of a message that carry its thinking.
+    """Render the fields of a message that carry its thinking.
 
-    The text is for people to read. Signed and redacted thinking, and all of another vendor's, is complete in
-    `reasoning_details`.
+    The text is for people to read. Signed thinking, redacted thinking and thinking of another vendor are
+    complete in `reasoning_details`.
     """
     fields: dict[str, Any] = {}
     if text := "".join(thought.text for thought in thinking):

@@ -1,4 +1,4 @@
-"""Requests, in both directions (platform.openai.com/docs/api-reference/chat/create)."""
+"""Parse and render requests (platform.openai.com/docs/api-reference/chat/create)."""
 
 import re
 from typing import Any
@@ -28,7 +28,7 @@ INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False) -> Request:
     """Return the neutral request. Raises InvalidRequest.
 
-    This format has model and stream in the body.
+    In this format, the model and `stream` are fields of the body.
     """
     wire = convert_json(fields, WireRequest)
     extras = {
@@ -128,7 +128,7 @@ def render_max_tokens(rendered: RenderedRequest, request: Request, quirks: Quirk
 
 
 def schema_instruction(response_format: ResponseFormat | None, quirks: Quirks) -> list[Text]:
-    """Return an instruction that tells the model the schema, for servers without JSON Schema support."""
+    """Return an instruction with the schema, for servers that do not support JSON Schema."""
     if quirks.supports_json_schema or response_format is None:
         return []
     schema = (
@@ -140,7 +140,7 @@ def schema_instruction(response_format: ResponseFormat | None, quirks: Quirks) -
 
 
 class BodyBuilder:
-    """Builds a body. Settings that the server or the model does not support are dropped and named."""
+    """Builds a body. Settings that the server or the model does not support are dropped and reported."""
 
     def __init__(self, request: Request, quirks: Quirks) -> None:
         self.request, self.quirks, self.unsupported = request, quirks, quirks.unsupported_for(request.model)
@@ -150,7 +150,7 @@ class BodyBuilder:
     def set_field(self, name: str, value: Any, field: str = "", *, unsupported: bool = False) -> None:
         """Set a field unless it is unsupported.
 
-        `name` is the setting's name in `Request`, `field` the name on the wire if that is different.
+        `name` is the setting's name in `Request`. `field` is the name in the body, if it differs.
         """
         if value is None:
             return
@@ -201,7 +201,8 @@ class BodyBuilder:
         if wanted.schema is None and "json" in repr(self.body["messages"]).lower():
             self.set_field("response_format", {"type": "json_object"})
             return
-        # OpenAI rejects json_object if no message says JSON; a schema for any object means the same.
+        # OpenAI rejects json_object if no message contains the word JSON. A schema for any object has the
+        # same effect.
         schema: dict[str, Any] = {
             "name": INVALID_NAME_CHARACTER.sub("_", wanted.name)[:64] or "answer",
             "schema": wanted.schema or {"type": "object"},

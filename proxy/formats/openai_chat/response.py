@@ -1,4 +1,4 @@
-"""Non-streaming responses, in both directions (platform.openai.com/docs/api-reference/chat/object)."""
+"""Parse and render non-streaming responses (platform.openai.com/docs/api-reference/chat/object)."""
 
 import time
 from collections.abc import Iterable
@@ -62,7 +62,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "safety": "content_filter",
 }
 CONTENT_FILTER_PREFIX = "content_filter:"
-"""Google's OpenAI-compatible server appends the name of its filter."""
+"""Google's OpenAI-compatible server appends the name of its content filter to this prefix."""
 WIRE_FINISH_REASONS: dict[FinishReason, str] = {
     "length": "length",
     "tool_calls": "tool_calls",
@@ -96,7 +96,7 @@ def parse_response(body: bytes) -> Response:
 
 
 def parse_choice(wire: dict[str, Any]) -> Choice:
-    """Return one choice. Azure leaves out the message if its filter stopped the response."""
+    """Return one choice. Azure sends no message if its filter stopped the response."""
     message = as_dict(wire.get("message") or wire.get("delta"))
     parts = tuple(parse_parts(message))
     called = any(isinstance(part, ToolCall) for part in parts)
@@ -109,7 +109,7 @@ def parse_choice(wire: dict[str, Any]) -> Choice:
 
 
 def with_response_citations(choice: Choice, citations: list[Citation]) -> Choice:
-    """Add the citations of the whole response to its last text, unless its texts have their own."""
+    """Add the citations of the whole response to its last text, unless its texts have citations."""
     texts = [part for part in choice.parts if isinstance(part, Text)]
     if not citations or not texts or any(text.citations for text in texts):
         return choice
@@ -120,10 +120,10 @@ def with_response_citations(choice: Choice, citations: list[Citation]) -> Choice
 
 
 def parse_response_citations(wire: dict[str, Any]) -> list[Citation]:
-    """Return the sources that stand beside the choices.
+    """Return the sources that the response lists outside of its choices.
 
     Perplexity's `search_results` have titles (docs.perplexity.ai/api-reference). xAI's field
-    (docs.x.ai/docs/guides/live-search) and Perplexity's older one are lists of URLs.
+    (docs.x.ai/docs/guides/live-search) and Perplexity's older field are lists of URLs.
     """
     pages = [
         citation for result in dict_items(wire.get("search_results")) if (citation := parse_citation(result))
@@ -158,7 +158,7 @@ def parse_citations(message: dict[str, Any]) -> list[Citation]:
 
 
 def parse_citation(annotation: dict[str, Any]) -> Citation | None:
-    """Return one citation, or None; `content` is the quote that routers add.
+    """Return one citation, or None. `content` is a quote that routers add.
 
     Source: openrouter.ai/docs/features/web-search.
     """
@@ -182,9 +182,9 @@ def parse_tool_calls(message: dict[str, Any]) -> list[Part]:
 
 
 def parse_finish_reason(wire: dict[str, Any], *, has_calls: bool) -> FinishReason:
-    """Return the finish reason; a model that was forced to call a tool ends with `stop`.
+    """Return the finish reason. Servers send `stop` if the model was forced to call a tool.
 
-    `finish_details` is the form of the first vision models.
+    `finish_details` is the field of the first vision models.
     """
     reason = (
         as_str(wire.get("finish_reason")) or as_str(as_dict(wire.get("finish_details")).get("type")) or "stop"
@@ -228,7 +228,7 @@ def render_id(upstream_id: str) -> str:
 
 
 def custom_tool_names(request: Request) -> frozenset[str]:
-    """Return the tools that the client declared as custom, whatever they became for the provider."""
+    """Return the names of the tools that the client declared as custom, even if they were converted."""
     return frozenset(tool.name for tool in request.tools if isinstance(tool, Tool) and tool.custom)
 
 
@@ -248,9 +248,9 @@ def render_finish_reason(finish_reason: FinishReason) -> str:
 
 
 def render_message(parts: Iterable[Part], custom: frozenset[str]) -> dict[str, Any]:
-    """Return the message of a choice.
+    """Render the message of a choice.
 
-    Calls of the provider's own tools are left out: the client must not answer them.
+    Calls of server tools are left out, because the client must not send results for them.
     """
     parts = list(parts)
     calls = [render_call(part, custom) for part in parts if isinstance(part, ToolCall)]
@@ -284,7 +284,7 @@ def render_image_part(image: Image) -> dict[str, Any]:
 def as_declared_tool(call: ToolCall, custom: frozenset[str]) -> ToolCall:
     """Return a call in the form in which the client declared its tool: custom or a function.
 
-    A custom tool that the provider knows as a function with one text gets that text back.
+    If a custom tool was sent to the provider as a function, its arguments are unwrapped to free text.
     """
     if call.name not in custom:
         return as_function_call(call)
@@ -309,7 +309,10 @@ def render_annotations(parts: Iterable[Part]) -> list[dict[str, Any]]:
 
 
 def render_annotation(citation: Citation, offset: int, length: int) -> dict[str, Any]:
-    """Return a citation; `offset` counts the characters before the part, `length` those of the part."""
+    """Render a citation.
+
+    `offset` is the number of characters before the part, `length` that of the part.
+    """
     start, end = citation.span(length)
     place = {"start_index": offset + start, "end_index": offset + end}
     return {

@@ -1,4 +1,4 @@
-"""Seals in requests that are passed through, in the fields of a message that carry thinking."""
+"""Remove seals from the thinking fields of messages in requests that are passed through."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,13 +34,13 @@ from proxy.formats.seals import own_thinking, unseal
 
 THINKING_FIELDS = frozenset({"reasoning_content", "reasoning", "reasoning_details", "reasoning_signature"})
 CHANGED_FIELDS = THINKING_FIELDS | {"tool_calls"}
-"""Fields of a message that may hold seals, or that the destination may reject."""
+"""Fields of a message that may contain seals, or that the destination may reject."""
 
 
 def without_seals(
     body: bytes, fields: Mapping[str, Any], destination: Destination
 ) -> tuple[bytes, tuple[str, ...]]:
-    """Return the body with the entries of this format's servers restored, and without other seals.
+    """Return the body without the seals of other vendors, and with the own entries restored.
 
     Fields for thinking that the destination rejects are left out too, and those that it requires are added:
     a client may have the messages from another server. The content of all messages stays, and no setting is
@@ -91,7 +91,8 @@ def message_change(message: dict[str, Any], destination: Destination, *, thinks:
 def refused_fields(destination: Destination) -> frozenset[str]:
     """Return the fields of messages that the destination rejects.
 
-    An operator may send the models of another server to it in OpenAI's place.
+    The result is empty if the operator has configured another server in place of OpenAI, for models that are
+    not OpenAI's.
     """
     if destination.provider == "openai" and not is_openai_model(destination.model):
         return frozenset()
@@ -114,7 +115,7 @@ def unsealed_fields(
 
 
 def restored_detail(detail: Any) -> list[Any]:
-    """Return an entry of the vendor's own, or none for a seal of another vendor."""
+    """Return an entry of this format's servers, or nothing for a seal of another vendor."""
     sealed = unseal_detail(as_dict(detail))
     if sealed is None:
         return [detail]
@@ -123,7 +124,7 @@ def restored_detail(detail: Any) -> list[Any]:
 
 
 def restored_call(call: Any, model: str, refused: frozenset[str]) -> Any:
-    """Return a call without a seal: with its signature if the server is Google's."""
+    """Return a call without a seal. If the server is Google's, the call keeps its own signature."""
     match call:
         case {"extra_content": {"google": {"thought_signature": str(signature)}}, **rest}:
             sealed = () if "extra_content" in refused else unseal(signature)

@@ -27,7 +27,7 @@ def parse_tools(
 ) -> tuple[Tool | ServerTool, ...]:
     """Return the tools. Raises InvalidRequest.
 
-    If the choice allows only some of the tools in the mode auto, the others are left out.
+    If the tool choice allows only some of the tools in the mode auto, the others are left out.
     """
     known: list[Tool | ServerTool] = [parse_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
     known += [parse_function(function, f"functions[{index}]") for index, function in enumerate(functions)]
@@ -67,7 +67,7 @@ def parse_function(wire: dict[str, Any], where: str, cache: str | None = None) -
 
 
 def parse_custom_tool(wire: dict[str, Any], where: str, cache: str | None) -> Tool:
-    """Return a custom tool. A grammar, which no other format has, becomes part of the description."""
+    """Return a custom tool. Its grammar, which no other format supports, is added to the description."""
     description = as_str(wire.get("description"))
     match wire.get("format"):
         case {"type": "grammar", "grammar": {"definition": str(definition), **rest}}:
@@ -89,8 +89,8 @@ def parse_tool_name(wire: dict[str, Any], where: str) -> str:
 def parse_tool_choice(choice: str | dict[str, Any] | None) -> ToolChoice | None:
     """Return the tool choice. Raises InvalidRequest.
 
-    `allowed_tools` in the mode required names the tools; in the mode auto, `parse_tools` leaves the
-    others out.
+    `allowed_tools` in the mode required names the tools. In the mode auto, `parse_tools` leaves out the other
+    tools.
     """
     match choice:
         case None:
@@ -98,7 +98,7 @@ def parse_tool_choice(choice: str | dict[str, Any] | None) -> ToolChoice | None:
         case "auto" | "none" | "required":
             return ToolChoice(mode=choice)
         case "any":
-            return ToolChoice(mode="required")  # Mistral's name for it.
+            return ToolChoice(mode="required")  # Mistral's name for `required`.
         case {"type": "allowed_tools"}:
             auto = allowed_tools_mode(choice) == "auto"
             return (
@@ -121,7 +121,7 @@ def allowed_tools_mode(choice: Any) -> str:
 def allowed_tool_names(choice: Any) -> list[str]:
     """Return the names of the allowed tools.
 
-    The documented field is nested; clients mix it up with the flat one of the Responses API.
+    The documented field is nested. Some clients send the flat field of the Responses API.
     """
     tools = as_dict(choice).get("tools") or as_dict(as_dict(choice).get("allowed_tools")).get("tools")
     named = [
@@ -137,13 +137,13 @@ def allowed_tool_names(choice: Any) -> list[str]:
 def render_tools(
     request: Request, *, supports_custom_tools: bool, supports_cache_control: bool
 ) -> dict[str, Any]:
-    """Return the fields `tools`, `tool_choice` and `web_search_options`.
+    """Render the fields `tools`, `tool_choice` and `web_search_options`.
 
-    `supports_custom_tools` is whether the server takes tools without a schema, `supports_cache_control`
-    whether it reads marks for its prompt cache.
+    `supports_custom_tools` is true if the server accepts tools without a schema, `supports_cache_control` if
+    it accepts prompt cache breakpoints.
     """
     choice, chosen = request.tool_choice, chosen_tools(request)
-    # Only OpenAI's own models take a choice among several tools; others are offered only those.
+    # Only OpenAI's own models accept a choice among several tools. Other models get only those tools.
     offers_chosen_only = len(chosen) > 1 and not is_openai_model(request.model)
     entries, fields = render_server_tools(request)
     declared = chosen if offers_chosen_only else [tool for tool in request.tools if isinstance(tool, Tool)]
@@ -151,7 +151,7 @@ def render_tools(
     if not tools:
         return fields
     fields["tools"] = tools
-    # A model with web search always searches, so that a choice of it needs no field.
+    # A model with web search always searches, so no field is needed if the client chooses this tool.
     if choice is not None and not choice.server_kinds:
         named = (
             [] if offers_chosen_only else [render_named_tool(tool, supports_custom_tools) for tool in chosen]
@@ -169,7 +169,7 @@ def chosen_tools(request: Request) -> list[Tool]:
 
 
 def render_tool_choice(choice: ToolChoice, named: list[dict[str, Any]]) -> str | dict[str, Any]:
-    """Return the choice; `named` are the tools that a required choice names."""
+    """Render the tool choice. `named` are the tools that a required choice names."""
     match named:
         case _ if choice.mode != "required":
             return choice.mode

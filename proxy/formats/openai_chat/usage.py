@@ -1,4 +1,4 @@
-"""Usage, in OpenAI's form and in those of compatible servers, and the gateway's count of output."""
+"""Usage in the forms of OpenAI and of compatible servers, and the gateway's count of the output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,9 +25,9 @@ UNCOUNTED_DELTA_FIELDS = ("role", "id")
 
 
 class StreamUsage(UsageReader):
-    """Reads the chunks of a stream.
+    """Reads the usage from the chunks of a stream.
 
-    Some servers report the usage so far in every chunk. If more output has come since the last report, the
+    Some servers report the usage so far in every chunk. If more output has arrived since the last report, the
     gateway's count applies.
     """
 
@@ -37,7 +37,7 @@ class StreamUsage(UsageReader):
         """The gateway's count of the output that the last report covers."""
 
     def read(self, chunk: Mapping[str, Any]) -> None:
-        """Count the output of a chunk, and read its usage. Chunks after the end marker may report it too."""
+        """Count the output of a chunk, and read its usage. A chunk after [DONE] may also report usage."""
         self.read_tier(chunk.get("service_tier"))
         for choice in dict_items(chunk.get("choices")):
             self.add_tokens(choice_tokens(choice))
@@ -75,7 +75,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
 
 
 def choice_tokens(choice: dict[str, Any]) -> int:
-    """Return the gateway's count for one choice. Text completions have their text in the choice itself."""
+    """Return the gateway's count for one choice. The text of a text completion is in the choice itself."""
     return delta_tokens(choice.get("message") or choice.get("delta")) or estimate_tokens(
         text_bytes(choice.get("text"))
     )
@@ -95,8 +95,8 @@ def delta_tokens(delta: Any) -> int:
 def parse_usage(body: Mapping[str, Any]) -> Usage | None:
     """Return the usage that a decoded response or chunk reports, or None.
 
-    Groq has a field of its own for it in the last chunk (console.groq.com/docs/api-reference), and Moonshot
-    reports it in the choice (platform.moonshot.ai/docs/api/chat). The first report with any tokens counts.
+    Groq has a separate field for it in the last chunk (console.groq.com/docs/api-reference), and Moonshot
+    reports it in the choice (platform.moonshot.ai/docs/api/chat). The first report with any tokens is used.
     """
     places = (
         body.get("usage"),
@@ -119,7 +119,8 @@ def parse_usage_object(value: Any, service_tier: Any = None) -> Usage | None:
 def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
     """Return the usage in disjoint buckets; None if counts are missing, mistyped or out of range.
 
-    OpenAI counts cached tokens inside the prompt. The service tier stands in the response beside the usage.
+    OpenAI's count of prompt tokens includes cached tokens. The service tier is not in the usage, but in the
+    response.
     """
     given = wire.input_tokens if wire.prompt_tokens is None else wire.prompt_tokens
     made = wire.output_tokens if wire.completion_tokens is None else wire.completion_tokens
@@ -133,7 +134,7 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
     ):
         return None
     if reasoning > output and as_count(wire.total_tokens) != prompt + output:
-        # xAI does not count reasoning as completion, but bills it (docs.x.ai, "Reasoning": usage).
+        # xAI does not include reasoning in completion tokens, but bills it (docs.x.ai, "Reasoning": usage).
         output += reasoning
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
@@ -151,7 +152,7 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
 
 
 def billable_extras(wire: WireUsage) -> dict[str, int]:
-    """Return searches, and audio tokens within the prompt and the completion."""
+    """Return the searches, and the audio tokens of the prompt and the completion."""
     audio_input = detail_count(wire.prompt_tokens_details, "audio_tokens")
     audio_output = detail_count(wire.completion_tokens_details, "audio_tokens")
     searches = reported_calls(
@@ -173,7 +174,7 @@ def reasoning_tokens(wire: WireUsage) -> int:
 
 
 def cached_tokens(wire: WireUsage) -> int:
-    """Return the tokens that were read from the cache, by the name that the server uses."""
+    """Return the tokens that were read from the cache. The name of the field depends on the server."""
     return (
         detail_count(wire.prompt_tokens_details, "cached_tokens")
         or as_count(wire.prompt_cache_hit_tokens)
@@ -183,9 +184,9 @@ def cached_tokens(wire: WireUsage) -> int:
 
 
 def render_usage(usage: Usage) -> dict[str, Any]:
-    """Return the usage in OpenAI's form.
+    """Render the usage in OpenAI's form.
 
-    Tokens written to a cache have the names that OpenAI and OpenRouter give them.
+    Cache writes have the field names of OpenAI and of OpenRouter.
     """
     prompt_details: dict[str, Any] = {"cached_tokens": usage.cache_read}
     if usage.cache_write:

@@ -1,9 +1,9 @@
-"""Tools that the provider runs, in chat completions.
+"""Server tools in chat completions.
 
-OpenAI has one, in a field of its own: `web_search_options`
-(developers.openai.com/api/docs/guides/tools-web-search, "Chat Completions"). Compatible servers take others
+OpenAI has one, in a separate field: `web_search_options`
+(developers.openai.com/api/docs/guides/tools-web-search, "Chat Completions"). Compatible servers accept others
 as entries of `tools`: openrouter.ai/docs/guides/features/server-tools, console.groq.com/docs/browser-search.
-Clients also send the declarations of other vendors there.
+Some clients send declarations of other vendors in `tools`.
 """
 
 from typing import Any
@@ -45,7 +45,7 @@ COMMON_FIELDS = (
 
 
 def parse_search_options(options: dict[str, Any] | None) -> list[ServerTool]:
-    """Return OpenAI's web search as a server tool, if the request has its field."""
+    """Return OpenAI's web search as a server tool, if the request has the field."""
     if options is None:
         return []
     place = as_dict(options.get("user_location"))
@@ -57,9 +57,9 @@ def parse_search_options(options: dict[str, Any] | None) -> list[ServerTool]:
 
 
 def parse_server_tool(wire: dict[str, Any]) -> ServerTool:
-    """Return an entry of `tools` that is not a tool of the client.
+    """Return an entry of `tools` that the client does not run.
 
-    Its type may stand in the name of its only field, as Google declares tools.
+    The type may be the name of the entry's only field, as in Google's declarations.
     """
     kind = as_str(wire.get("type")) or next(iter(wire), "tool")
     return ServerTool(

@@ -1,4 +1,4 @@
-"""The JSON of chat completions, as far as the gateway reads it."""
+"""The JSON structures of chat completions that the gateway reads."""
 
 from typing import Annotated, Any, Literal
 
@@ -40,7 +40,7 @@ class WireMessage(msgspec.Struct):
 
 
 class WireRequest(msgspec.Struct):
-    """The fields that have a neutral counterpart; all other fields are settings of this format only."""
+    """The fields that have a neutral counterpart. All other fields are settings of this format only."""
 
     model: ModelName
     messages: Annotated[list[WireMessage], Meta(min_length=1)]
@@ -75,7 +75,7 @@ class WireRequest(msgspec.Struct):
 
 
 class RequestFields(msgspec.Struct):
-    """The fields that the gateway must know of a request that it passes on."""
+    """The fields that the gateway must know of a request that it passes through."""
 
     model: ModelName
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
@@ -95,7 +95,7 @@ class RequestFields(msgspec.Struct):
 
 
 class WireUsage(msgspec.Struct):
-    """Usage with fields of any type: servers send counts as floats and strings, and a list as details."""
+    """Usage with fields of any type. Servers send counts as floats and strings, and a list as details."""
 
     prompt_tokens: Any = None
     completion_tokens: Any = None
@@ -118,5 +118,5 @@ class WireUsage(msgspec.Struct):
 
 
 def decode_response(data: bytes) -> dict[str, Any]:
-    """Return the object that a provider sent, repaired if characters in it are cut. Raises ValueError."""
+    """Return the object that a provider sent; truncated characters are replaced. Raises ValueError."""
     return decode_object(repair_json(data))

@@ -22,15 +22,14 @@ KINDS = {
     "userprofileid": "user_profile",
     "memorystoreid": "memory_store",
 }
-"""Fields of the SDK `anthropic`, in its types for messages and for its beta, with the kind of object that
-each names."""
+"""Fields in the types of the SDK `anthropic` (messages and beta), with the kind of object that each names."""
 FREE = frozenset({"input", "inputschema", "inputexamples", "schema"})
 RESULT_TYPE = "code_execution_tool_result"
 OUTPUT_TYPE = "code_execution_output"
 EVENT_MARKERS = (b'"container"', b"code_execution_output", b'"message_start"')
-"""Bytes in the events that issue ids; no other event is decoded."""
+"""Markers of events that issue ids. Only events that contain one of these bytes are decoded."""
 DIAGNOSTICS = "diagnostics"
-"""A later request can refer to the response if the request has this field or `thread`."""
+"""If the request has this field or `thread`, a later request can refer to the response."""
 
 
 def counts(kind: str, _id: str, holder: dict[str, Any]) -> bool:
@@ -42,7 +41,7 @@ ACCOUNT_ID_FIELDS = AccountIdFields(KINDS, FREE, counts)
 
 
 class MessagesIdReader(CollectingReader):
-    """Collect the ids that a response issues: with `keeps_messages`, those of messages too."""
+    """Collects the ids that a response issues. If `keeps_messages` is true, they include ids of messages."""
 
     def __init__(self, *, keeps_messages: bool) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Capabilities of Claude's generations, looked up by the name of the model.
 
-Servers of other models that use this format get the plain form of a request.
+Other models that are served in this format get a request without newer features.
 
 Sources: platform.claude.com/docs, "Adaptive thinking", "Effort", "Structured outputs", "Mid-conversation
 system messages" and the migration guides.
@@ -15,10 +15,15 @@ from proxy.formats.reasoning import requires_thinking
 from proxy.formats.tools.offers import Settings
 
 TOOL_PROMPT_TOKENS = 600
-"""Tokens that the API adds to the prompt of a request with tools: up to 530 (docs, "Tool use", "Pricing")."""
+"""Tokens that the API adds to the prompt of a request with tools.
+
+They are up to 530 (docs, "Tool use", "Pricing").
+"""
 SERVER_TOOL_TOKENS = 3_000
-"""Tokens that the API adds for each tool with a schema of its own: up to about 2,500 (docs, "Tool use",
-"Pricing")."""
+"""Tokens that the API adds for each tool whose schema Anthropic defines.
+
+They are up to about 2,500 (docs, "Tool use", "Pricing").
+"""
 SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution", "tool_search")
 SERVER_TOOLS: Settings = {
     "web_search": frozenset({"allowed_domains", "blocked_domains", "max_uses", "user_location"}),
@@ -87,7 +92,7 @@ def model_capabilities(model: str) -> ModelCapabilities:
 
 
 def server_tools_for(request: Request, quirks: Quirks) -> Settings:
-    """Return the server tools that can be offered in a request, each with its settings."""
+    """Return the server tools that a request can offer, each with its supported settings."""
     return quirks.running(SERVER_TOOLS) if model_capabilities(request.model).supports_server_tools else {}
 
 

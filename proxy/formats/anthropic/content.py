@@ -58,7 +58,7 @@ def parse_parts(content: str | list[dict[str, Any]] | None) -> tuple[Part, ...]:
 def parse_response_parts(content: list[dict[str, Any]]) -> tuple[Part, ...]:
     """Parse the content of a response into parts. Raises InvalidRequest.
 
-    Compatible servers send fields that are null: they count as absent.
+    Some Anthropic-compatible servers send optional fields as null. Such fields are treated as absent.
     """
     return tuple(
         attach_call_signatures([part for block in content for part in parse_part_ignoring_nulls(block)])
@@ -75,14 +75,17 @@ def parse_part_ignoring_nulls(block: dict[str, Any]) -> tuple[Part, ...]:
 
 
 def own_if_unsigned(thinking: Thinking) -> Thinking:
-    """Return thinking of a response with its origin: compatible servers sign none."""
+    """Return unsigned thinking of a response with this format as its origin.
+
+    Compatible servers do not sign thinking.
+    """
     return replace(thinking, origin=thinking.origin or FORMAT)
 
 
 def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
     """Parse one block. Raises InvalidRequest.
 
-    A document that consists of blocks gives several parts, a change of the tools none.
+    A document that consists of blocks becomes several parts. A change of the tools becomes none.
     """
     match block.get("type"):
         case "text":
@@ -118,7 +121,7 @@ def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:
-    """Parse the citations of web pages, and leave out those of the client's own documents.
+    """Parse the citations of web pages. Citations of the client's own documents are left out.
 
     Each citation applies to the complete text of its block.
     """
@@ -157,8 +160,9 @@ def parse_image(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ...]:
 def parse_document(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ...]:
     """Parse a document.
 
-    Other providers get plain text, and documents that consist of blocks, as text under the title and context.
-    The context of a file precedes the file.
+    Other providers have no such document types. A plain-text document becomes text, and a document of blocks
+    becomes the parts of its blocks. In both cases, the title and the context come first, as text. The context
+    of a file precedes the file.
     """
     source, context = block.source, heading_parts(block.context)
     match source.type:
@@ -184,7 +188,10 @@ def parse_document(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ..
 
 
 def parse_unknown_source(kind: str, fields: dict[str, Any]) -> Opaque:
-    """Parse content from a source that only Anthropic has; the conversation makes no sense without it."""
+    """Parse content from a source that only Anthropic has.
+
+    It is data of the caller, because the conversation makes no sense without it.
+    """
     return Opaque(origin=FORMAT, kind=kind, value=fields, is_caller_data=True)
 
 
@@ -193,7 +200,10 @@ def heading_parts(*lines: str | None) -> tuple[Text, ...]:
 
 
 def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
-    """Parse a search result of the client's own into text under its title and address."""
+    """Parse a search result that the client supplies.
+
+    It becomes a text that starts with its title and URL.
+    """
     text = "".join(part.text for part in parse_parts(block.content) if isinstance(part, Text))
     heading = "".join(part.text for part in heading_parts(block.title, block.source))
     return (Text(text=heading + text, cache=block.cache),)
@@ -248,13 +258,14 @@ def with_cache_control(block: dict[str, Any], cache: str | None) -> dict[str, An
 def render_text(part: Text) -> dict[str, Any]:
     """Render text without its citations.
 
-    The API accepts only its own citations, each with the index that it issued.
+    The API accepts only citations that it has issued, with their encrypted index. Neutral citations do not
+    keep that index.
     """
     return {"type": "text", "text": part.text}
 
 
 def render_thinking(part: Thinking) -> dict[str, Any]:
-    """Render thinking. Its text is in the block, so that a seal does not repeat it."""
+    """Render thinking. Its text is in the block, so a seal does not contain it again."""
     without_text = replace(part, text="")
     if part.redacted is not None:
         data = part.redacted if part.origin == FORMAT else seal(without_text)
@@ -263,7 +274,7 @@ def render_thinking(part: Thinking) -> dict[str, Any]:
 
 
 def render_tool_call(part: ToolCall, vendor: VendorTool | None = None) -> dict[str, Any]:
-    """Render a call; `vendor` is the client's own declaration of the tool, which may be in a toolset."""
+    """Render a call. `vendor` is the client's own declaration of the tool, which may be in a toolset."""
     name = (
         {"name": vendor.name, "toolset_name": vendor.group}
         if vendor and vendor.group
@@ -278,7 +289,7 @@ def render_tool_call(part: ToolCall, vendor: VendorTool | None = None) -> dict[s
 
 
 def render_input(arguments: str) -> dict[str, Any]:
-    """Render the arguments of a call as an object, which the API requires.
+    """Render the arguments of a call as an object, because the API requires one.
 
     Arguments that are not a JSON object are sent as text in `_raw`.
     """
@@ -292,7 +303,7 @@ def render_input(arguments: str) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str) -> str:
-    """Render the id of a call: unchanged if the API accepts it, else a valid id derived from it."""
+    """Render the id of a call. It is unchanged if the API accepts it, else a valid id is derived from it."""
     if VALID_CALL_ID.fullmatch(neutral_id):
         return neutral_id
     return f"{INVALID_CALL_ID_CHARACTER.sub('_', neutral_id)[:47]}_{call_id_digest(neutral_id)[:16]}"

@@ -7,11 +7,11 @@ from proxy.formats.neutral import RequestFacts, Usage
 from proxy.formats.quirks import Quirks
 
 BYTES_PER_TOKEN = 4
-"""Bytes of text in a token, for an estimate and not for a bound."""
+"""Estimated number of bytes of text in a token. It is not a bound."""
 
 
 class CountTokensRequest(MessagesRequest):
-    """A request that counts the tokens of a prompt. It generates nothing, and costs nothing."""
+    """A request to count the tokens of a prompt. It generates nothing, and costs nothing."""
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raise InvalidRequest for a body that is not valid."""
@@ -30,5 +30,5 @@ class CountTokensRequest(MessagesRequest):
         return None, 0
 
     def estimate(self) -> bytes:
-        """Return a response for providers that cannot count tokens."""
+        """Return an estimate in the form of a response, for providers that cannot count tokens."""
         return encode({"input_tokens": -(-self.facts.max_input_tokens // BYTES_PER_TOKEN)})

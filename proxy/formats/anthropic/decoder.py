@@ -43,13 +43,13 @@ from proxy.formats.tool_calls import unique_call_id
 
 ERROR_EVENT_PREFIXES = (b"event: error", b"event:error")
 ERROR_KEY = b'"error"'
-"""A server may state why its stream ends in a line that is not an event, with this key."""
+"""Key of an error in a line that is not an event. Some servers end a stream with such a line."""
 
 
 class StreamedBlock:
     """A block that is arriving, and the part that it becomes.
 
-    A block that only the provider understands is collected, because it is sent as a whole.
+    A block that only the provider understands is collected, because it is sent as one part.
     """
 
     def __init__(self, block: BlockStart, raw: Raw, queued: QueuedPart) -> None:
@@ -64,12 +64,15 @@ class StreamedBlock:
         return isinstance(self.queued.part, Opaque)
 
     def add_signature(self, signature: str) -> None:
-        """Add a signature, or a piece of it. Some servers repeat what they have sent before."""
+        """Add a signature or a fragment of it.
+
+        Some servers repeat the signature that they have already sent.
+        """
         before = self.signature
         self.signature = signature if signature.startswith(before) else before + signature
 
     def complete_value(self) -> dict[str, Any]:
-        """Return the JSON of a block that only the provider understands."""
+        """Return the complete JSON of a block that only the provider understands."""
         value: dict[str, Any] = decode_any(self.raw)
         if self.json_pieces:
             text = "".join(self.json_pieces)
@@ -81,10 +84,10 @@ class StreamedBlock:
 
 
 class BlockQueue(PartQueue):
-    """The parts of a message. Each one stays open until its block ends, so that no part is split.
+    """The parts of a message. Each part stays open until its block ends, so that no part is split.
 
-    Text starts with its first delta, because an empty block is not a part. The first part starts the message,
-    if no event did.
+    Text starts with its first delta, because an empty block is not a part. If no event has started the
+    message, the first part starts it.
     """
 
     def __init__(self, events: list[Event]) -> None:
@@ -127,7 +130,7 @@ class BlockQueue(PartQueue):
 
 
 class StreamDecoder:
-    """Decode a stream of the Messages API into neutral events.
+    """Decodes a stream of the Messages API into neutral events.
 
     Blocks arrive one after the other. If a block begins before the previous one has ended, its part waits in
     the queue.
@@ -199,7 +202,7 @@ class StreamDecoder:
     def on_message_start(self, message: dict[str, Raw]) -> None:
         """Start the message, or restart it.
 
-        A second start begins the blocks again. Parts that were sent stay.
+        After a second start, the blocks begin again. Parts that were already sent stay.
         """
         self.close_all_blocks()
         self.usage_reader.report(decode_value(message.get("usage", NULL)), is_last=False)
@@ -256,7 +259,7 @@ class StreamDecoder:
                 return Opaque(origin=FORMAT, kind=other, value=None)
 
     def on_block_delta(self, event: WireEvent) -> None:
-        """Add a delta to its block. Text without a block opens one."""
+        """Add a delta to its block. If there is no block, text opens one."""
         try:
             delta = decode_ignoring_nulls(decode_delta, event.delta)
         except DECODE_ERRORS:
@@ -300,7 +303,10 @@ class StreamDecoder:
             self.queue.append(block.queued, text)
 
     def close_block(self, index: int) -> None:
-        """Close an open block. The input of a call may be in its start, or missing."""
+        """Close an open block.
+
+        The input of a call may be in the block's start, or missing.
+        """
         block = self.blocks.pop(index, None)
         if block is None:
             return
@@ -338,7 +344,7 @@ class StreamDecoder:
         )
 
     def emit_usage(self) -> None:
-        """Report the usage at the end: the output that a stream reports at its start is a placeholder."""
+        """Report the usage at the end, because the output count at the start of a stream is a placeholder."""
         if (usage := self.usage_reader.reported) is not None:
             self.events.append(UsageReported(usage=usage))
 
@@ -355,7 +361,8 @@ class StreamDecoder:
     def on_disconnect(self) -> None:
         """End a stream without a final event: the response is incomplete.
 
-        If the bytes are not a stream, they are a non-streaming response or an error of another server.
+        If the bytes are not a stream, they are parsed as a non-streaming response, or as an error of another
+        server.
         """
         body = self.non_event_bytes.stripped
         if not body or self.saw_event:

@@ -53,11 +53,12 @@ def render_event(type: str, **fields: Any) -> bytes:
 
 
 class StreamEncoder:
-    """Encode neutral events as a stream of the Messages API.
+    """Encodes neutral events as a stream of the Messages API.
 
-    A block begins with its first content, so that there are no empty blocks. A call waits for its signature,
-    which precedes it. A signature without thinking waits for the next block: at the end it is left out, as in
-    `render_blocks`.
+    The start of a block is sent with its first content, so a part without content has no block. A tool call
+    always has one: it starts with the first arguments, or at the end of the part. Until then, a signature can
+    still be sent in a separate block, which must precede the block of the call. A signature without thinking
+    is kept until the next block. At the end of the stream it is left out, as in `render_blocks`.
     """
 
     def __init__(self, request: Request) -> None:
@@ -99,7 +100,10 @@ class StreamEncoder:
                 assert_never(event)
 
     def finish(self) -> bytes:
-        """Return the end of the stream. It waits until now, because the usage may follow Finished."""
+        """Return the last events of the stream.
+
+        They are not sent as soon as Finished arrives, because the usage may arrive after it.
+        """
         if self.has_failed or self.finished is None:
             return b""
         delta = render_stop_fields(self.finished.finish_reason, self.finished.stop_sequence)
@@ -165,9 +169,10 @@ class StreamEncoder:
         return before + render_event("content_block_delta", index=self.index, delta=delta)
 
     def add_signature(self, signature: str) -> bytes:
-        """Encode the signature of a call, or note that of thinking, which follows its text.
+        """Encode the signature of a call, or store that of thinking, which is sent after its text.
 
-        A call that has started cannot be signed: the signature would have to precede it.
+        The signature of a call that has already started is dropped, because it would have to precede the
+        call.
         """
         match self.part:
             case Thinking():
@@ -199,7 +204,7 @@ class StreamEncoder:
         return events
 
     def end_thinking(self, part: Thinking) -> bytes:
-        """Render the signature in one delta, as Anthropic does; the block has begun with an empty one."""
+        """Render the signature in one delta, as Anthropic does. The block's start has an empty signature."""
         block = render_thinking(replace(part, redacted=None))
         if self.is_block_open:
             delta = {"type": "signature_delta", "signature": block["signature"]}
@@ -225,7 +230,7 @@ class StreamEncoder:
     def render_complete_block(self, block: dict[str, Any]) -> bytes:
         """Render a complete block.
 
-        Its text and signature are sent in deltas all the same, because clients look for them there.
+        The text, or the signature of thinking, is sent as a delta, because clients read it only from deltas.
         """
         before, start, delta = self.render_signature_blocks(), block, None
         if block["type"] == "text":

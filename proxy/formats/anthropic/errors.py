@@ -32,20 +32,20 @@ ERRORS = ErrorTable(
         ("overloaded_error", 529, "server_error", "overloaded"),
     )
 )
-"""Errors by their `type`. An error in a stream has no status of its own: it has the status of its type."""
+"""Errors by their `type`. An error in a stream has no status, so its status is that of its type."""
 CONTEXT_LENGTH_WORDS = ContextLengthWords(
     "prompt is too long",
     "prompt is too long: {used} tokens > {limit} maximum",
     "prompt is too long: {message}",
 )
-"""Claude Code compacts its history when the message has these words."""
+"""Claude Code compacts its history if an error has this text."""
 HTML_TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
     """Parse the body of a failed response into an error.
 
-    The body may hold an error of this API or of another one, a proxy's web page, or nothing.
+    The body may contain an error of this API or of another one, a web page of a proxy, or nothing.
     """
     try:
         value = decode_any(body)
@@ -58,7 +58,7 @@ def parse_error(status: int, body: bytes) -> ApiError:
 
 
 def parse_error_fields(value: Any) -> tuple[str, str]:
-    """Return the type and the message of an error, as this API and its imitations nest them."""
+    """Return the type and the message of an error in the structures of this API and of compatible servers."""
     match value:
         case [first, *_]:
             return parse_error_fields(first)
@@ -106,7 +106,7 @@ def render_error(api_error: ApiError, request_id: str) -> bytes:
 
 
 def render_error_type(error: ApiError) -> str:
-    """Return the type that Anthropic gives to such an error (docs, "Errors")."""
+    """Return the type that Anthropic uses for this kind of error (docs, "Errors")."""
     match error.kind, error.status:
         case ("auth", 403):
             return "permission_error"

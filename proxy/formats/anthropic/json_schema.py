@@ -1,4 +1,4 @@
-"""JSON Schema in the form that this API accepts, for tools and for structured output."""
+"""Adapt JSON Schemas to this API, for tools and for structured output."""
 
 from typing import Any
 
@@ -15,14 +15,17 @@ UNSUPPORTED_KEYWORDS = frozenset(
         "uniqueItems",
     )
 )
-"""Keywords that structured output rejects (platform.claude.com/docs, "Structured outputs", "JSON Schema
-limitations"). Like the vendor's SDKs, the gateway states them in the description of the schema."""
+"""Keywords that structured output rejects.
+
+Like the vendor's SDKs, the gateway adds them to the description of the schema (platform.claude.com/docs,
+"Structured outputs", "JSON Schema limitations").
+"""
 MAPS_OF_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternProperties"))
 LITERAL_KEYWORDS = frozenset(("enum", "const", "default", "examples", "required"))
 
 
 def input_schema(schema: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the schema of a tool's input; a tool without one takes nothing."""
+    """Return the schema of a tool's input. A tool without a schema takes no input."""
     return schema or {"type": "object", "properties": {}}
 
 

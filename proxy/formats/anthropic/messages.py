@@ -1,6 +1,6 @@
 """Conversations, parsed into neutral messages and rendered in the order that the API requires.
 
-The user begins, roles alternate, and the turn after tool calls holds a result for each of them.
+The user begins, the roles alternate, and the turn after tool calls contains a result for each call.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,10 @@ from proxy.formats.tool_calls import LinkedCall, ToolCallLinker, has_id, has_nam
 
 Role = Literal["user", "assistant", "system"]
 FIRST_USER_TEXT = "."
-"""Text of a user's turn in front of a conversation that the assistant begins: the API requires such a turn,
-and rejects empty text."""
+"""Text of a user turn that is added before a conversation which the assistant begins.
+
+The API requires a first user turn, and rejects empty text.
+"""
 MISSING_RESULT_CONTENT = (Text(text="No result was given."),)
 
 
@@ -44,9 +46,10 @@ def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
 
 
 class HistoryLinker(ToolCallLinker):
-    """Give tool calls unique ids, and tool results the id and the tool name of their call.
+    """Gives tool calls unique ids, and tool results the id and the tool name of their call.
 
-    This format's results do not name the tool. A result for a call that has one already belongs to it too.
+    Results in this format do not name the tool. If a call already has a result, a second result with its id
+    belongs to the same call.
     """
 
     def __init__(self) -> None:
@@ -73,7 +76,7 @@ def numbered_call_id(call_id: str, number: int) -> str:
 def render_messages(
     messages: tuple[Message, ...], model: str, *, supports_system_messages: bool
 ) -> tuple[list[dict[str, Any]], list[Text]]:
-    """Render the conversation, and return the system texts that must move to the system prompt.
+    """Render the conversation. Return the system texts that must move to the system prompt.
 
     Raises UnsupportedFeature.
     """
@@ -102,10 +105,10 @@ def is_supported(part: Part, model: str) -> bool:
 def place_system_messages(
     turns: list[Turn], *, supports_system_messages: bool
 ) -> tuple[list[Turn], list[Text]]:
-    """Keep system messages that the model accepts in their place, and return the texts of the others.
+    """Keep system messages that the model accepts in place, and return the texts of the others.
 
-    Newer models accept a system message directly after a user's message. Elsewhere its text moves to the
-    system prompt.
+    Newer models accept a system message directly after a user message. In all other cases, its text moves to
+    the system prompt.
     """
     kept: list[Turn] = []
     moved: list[Text] = []
@@ -129,10 +132,10 @@ def can_stay(
 
 
 class ResultLinker(ToolCallLinker):
-    """Link tool results to the calls of a rendered conversation.
+    """Links tool results to the calls of a rendered conversation.
 
-    A result answers the call with its id. A result whose id no call has answers the first open call of its
-    tool, or else the first open call.
+    A result belongs to the call with its id. If no call has this id, it belongs to the first call of its tool
+    without a result, or else to the first call without a result.
     """
 
     def __init__(self) -> None:
@@ -158,7 +161,7 @@ class ResultLinker(ToolCallLinker):
         return self.is_unknown(call_id)
 
     def result_id(self, result: ToolResult) -> str | None:
-        """Return the id of the answered call; None if there is none.
+        """Return the id of the call that a result belongs to; None if there is none.
 
         A second result for the same call gets the id of that call too.
         """
@@ -228,9 +231,9 @@ def missing_result(call_id: str) -> ToolResult:
 
 
 def without_trailing_space(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Strip the end of a final assistant message.
+    """Remove white space from the end of a final assistant message.
 
-    The API rejects a response to continue that ends in white space.
+    The API rejects a prefill that ends in white space.
     """
     last = messages[-1]["content"][-1] if messages[-1]["content"] else {}
     if messages[-1]["role"] == "assistant" and last.get("type") == "text":

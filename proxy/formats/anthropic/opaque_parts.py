@@ -1,4 +1,4 @@
-"""Blocks that only Anthropic's API knows, as text for other formats.
+"""Convert blocks that only Anthropic's API has to text for other formats.
 
 Sources: the SDK `anthropic` (types of content blocks), and platform.claude.com/docs, "Server tools".
 """
@@ -14,12 +14,12 @@ Block = dict[str, Any]
 
 
 def parse_opaque_part(block: Block, kind: str) -> Opaque:
-    """Return a block of a type that other formats lack."""
+    """Return a block of a type that other formats lack as an opaque part."""
     return Opaque(origin=FORMAT, kind=kind, value=block, text=opaque_text(block, kind))
 
 
 def opaque_text(block: Block, kind: str) -> str:
-    """Return what a block says; empty for unknown types and for files in a container."""
+    """Return the text for a block. It is empty for unknown types and for files in a container."""
     content = block.get("content")
     match kind:
         case "server_tool_use":
@@ -63,7 +63,7 @@ def use_text(name: str, given: Block) -> str:
 
 
 def page_text(result: Block) -> str:
-    """Return a fetched page under its address. A page that is not text has its address only."""
+    """Return a fetched page after its URL. If the page is not text, return only the URL."""
     document = as_dict(result.get("content"))
     source, address = as_dict(document.get("source")), as_str(result.get("url"))
     body = as_str(source.get("data")) if source.get("type") == "text" else ""
@@ -75,7 +75,7 @@ def tool_references(content: Any) -> list[Block]:
 
 
 def result_text(content: Any) -> str:
-    """Return the text of a result that is a string, a list of texts, or one object with a text."""
+    """Return the text of a result: a string, a list of texts, or an object with a text."""
     match content:
         case str():
             return content
@@ -91,7 +91,7 @@ def error_text(content: Any) -> str:
 
 
 def tabs_text(state: Block) -> str:
-    """Return the tabs of a browser, one a line."""
+    """Return the tabs of a browser, with one tab on each line."""
     lines = [
         f"- {tab.get('tab_id')}: {tab.get('title')} {tab.get('url')}" + " (active)" * bool(tab.get("active"))
         for tab in dict_items(state.get("tabs"))

@@ -68,7 +68,7 @@ MESSAGE_FIELDS = token_bounds.field_names("""
     is_error cache_control ttl
 """)
 DECODED_EVENT_MARKERS = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"', b"message_stop")
-"""Bytes in the events that the meter decodes."""
+"""Markers of the events that the meter decodes."""
 MCP_TOOLSET = "mcp_toolset"
 STOP = b"message_stop"
 
@@ -92,7 +92,8 @@ class MessagesRequest:
             max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=request.max_tokens,
             stream=bool(request.stream),
-            # A workspace can be restricted to the US, which costs more. `global` overrides that.
+            # A workspace can be restricted to the US, which costs more. The value `global` overrides this
+            # restriction.
             service_tier=(speed or AUTO_TIER) + ("_global" if request.inference_geo == "global" else ""),
             requested_tiers=named_tiers(
                 service_tier=requested_tier(request.service_tier), speed=speed, inference_geo=region
@@ -110,7 +111,7 @@ class MessagesRequest:
     def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
         """Return the body for the provider.
 
-        It has the provider's own name for the model, and `max_tokens` if a limit is given.
+        It has the provider's name for the model, and `max_tokens` if a limit is given.
         """
         fields: dict[str, Any] = {}
         if model != self.request.model:
@@ -142,14 +143,14 @@ class MessagesRequest:
 
 
 def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
-    """Return the bounds of what a rendered request can use: input tokens, and calls of server tools."""
+    """Return the bounds of a rendered request: its input tokens, and the calls of its server tools."""
     request = convert_json(body, RequestFields)
     extras = max_billable_extras(request)
     return RequestFacts(model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=extras)
 
 
 def max_input_tokens(request: RequestFields) -> int:
-    """Return an upper bound of the input tokens, without what server tools fetch."""
+    """Return an upper bound of the input tokens. It excludes content that server tools fetch."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     messages = sum(
         token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(message, MESSAGE_FIELDS, special)
@@ -174,15 +175,15 @@ def max_input_tokens(request: RequestFields) -> int:
 
 
 def requested_speed(value: Any) -> str:
-    """Return the tier that a speed asks for; it is empty for the standard speed."""
+    """Return the service tier for a speed. It is empty for the standard speed."""
     speed = requested_tier(value)
     return "" if speed == STANDARD_TIER else speed
 
 
 def requested_region(value: Any) -> str:
-    """Return the region that a request asks for, as the tier with its price; empty for any region.
+    """Return the region that a request asks for, as the tier that has its price.
 
-    Source: platform.claude.com/docs/en/manage-claude/data-residency.
+    It is empty for any region. Source: platform.claude.com/docs/en/manage-claude/data-residency.
     """
     match requested_tier(value):
         case "" | "global":
@@ -194,7 +195,7 @@ def requested_region(value: Any) -> str:
 
 
 def max_billable_extras(request: RequestFields) -> dict[str, int]:
-    """Return how often each of Anthropic's server tools may be called at most.
+    """Return the maximum number of calls of each of Anthropic's server tools.
 
     The limit is the tool's `max_uses` (docs, "Web search tool", "Max uses").
     """
@@ -206,7 +207,7 @@ def max_billable_extras(request: RequestFields) -> dict[str, int]:
 
 
 def offered_tools(request: RequestFields) -> list[dict[str, Any]]:
-    """Return the declarations of a request, those in its messages included (SDK, `tool_addition`)."""
+    """Return the declarations of tools in a request and in its messages (SDK, `tool_addition`)."""
     changes = [as_dict(block.get("tool")) for block in tool_changes(request.messages)]
     return [*dict_items(request.tools), *dict_items([change.get("definition") for change in changes])]
 
@@ -220,7 +221,7 @@ def tool_changes(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
 def server_kind(tool_type: str) -> str:
     """Return the kind of a tool that Anthropic runs, by its type; empty for a tool of the client.
 
-    A type that is not known is a kind of its own.
+    An unknown type is its own kind.
     """
     kind = VERSION.sub("", tool_type)
     if kind in ("", "custom", MCP_TOOLSET, *CLIENT_TOOLS) or kind.removesuffix("_toolset") in TOOLSETS:
@@ -229,10 +230,10 @@ def server_kind(tool_type: str) -> str:
 
 
 def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
-    """Return the tokens of an image or a reference, and the fields that they include.
+    """Return the token bound of an image or a reference, and the fields that the bound covers.
 
-    Images count by the vendor's formula, and referenced content as the longest that it may be. Other blocks
-    give None.
+    An image has the maximum of the vendor's formula. A reference has the tokens of the longest content to
+    which it can refer. For any other block, return None.
     """
     match block:
         case {"type": "image", "source": dict(source)}:
@@ -248,7 +249,7 @@ def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, t
 
 
 class StreamMeter(EventMeter):
-    """Meter a stream while it passes."""
+    """Meters a stream while it is relayed."""
 
     def __init__(self) -> None:
         self.usage_reader = StreamUsage()
@@ -257,8 +258,8 @@ class StreamMeter(EventMeter):
     def on_event(self, event: bytes) -> None:
         """Meter one event.
 
-        The meter does not decode events without text or usage. A text can contain a marker too, so the
-        decoded fields decide.
+        Events without text and usage are not decoded. A text may contain a marker too, so the decoded fields
+        decide.
         """
         name = event_name(event)
         self.saw_final_event = self.saw_final_event or name == STOP

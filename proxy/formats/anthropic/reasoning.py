@@ -1,4 +1,4 @@
-"""Thinking of the model: older models take a budget of tokens, newer ones an effort.
+"""Thinking of the model. Older models take a budget of tokens, newer models an effort.
 
 See platform.claude.com/docs, "Extended thinking" and "Adaptive thinking".
 """
@@ -13,7 +13,9 @@ from proxy.formats.json_body import dict_items
 from proxy.formats.neutral import Reasoning, Request
 
 DEFAULT_MAX_TOKENS = 4096
-"""Output tokens beside the budget if the client sets no limit: this API requires one, and most others do not.
+"""Output tokens in addition to the thinking budget if the client sets no limit.
+
+This API requires a limit, and most others do not.
 """
 MIN_BUDGET = 1024
 BUDGET_BY_EFFORT = {"minimal": MIN_BUDGET, "low": MIN_BUDGET, "medium": 4096, "high": 8192, "xhigh": 16_384}
@@ -91,14 +93,15 @@ def render_budget(reasoning: Reasoning) -> int:
 
 
 def leaves_no_budget(limit: int | None) -> bool:
-    """Return whether a limit of output tokens is too low for any budget: a higher one would cost more."""
+    """Return whether an output limit is too low for any thinking budget. A higher limit would cost more."""
     return limit is not None and limit <= MIN_BUDGET
 
 
 def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
-    """Return a budget and a limit of output tokens above it, as the API requires.
+    """Return a thinking budget, and an output limit above it, as the API requires.
 
-    The client's limit may be all that its budget allows. Therefore the budget for thinking decreases.
+    The output limit may be all that the client's money covers. Therefore the thinking budget is lowered
+    instead.
     """
     if limit is None:
         return budget, budget + DEFAULT_MAX_TOKENS
@@ -108,9 +111,9 @@ def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
 def thinking_not_allowed(messages: Sequence[dict[str, Any]]) -> bool:
     """Return whether the history lacks the signed thinking that the API requires.
 
-    With a budget, a response to continue must begin with its signed thinking. It is missing if another
-    provider made the response, or if the client does not keep thinking (docs, "Extended thinking with tool
-    use").
+    If a thinking budget is set, the turn to continue must begin with signed thinking. That thinking is
+    missing if another provider generated the turn, or if the client does not keep thinking (docs, "Extended
+    thinking with tool use").
     """
     turns = [(message.get("role"), dict_items(message.get("content"))) for message in messages]
     last_role, last_blocks = turns[-1]

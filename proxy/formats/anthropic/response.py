@@ -89,7 +89,7 @@ def parse_finish_reason(reason: str | None, *, has_calls: bool) -> FinishReason:
 
 
 def render_response(response: Response, request: Request) -> bytes:
-    """Render the first choice: this format has only one."""
+    """Render the first choice, because this format has only one."""
     choice = response.choices[0] if response.choices else Choice()
     own_tools = vendor_tools(request, FORMAT)
     return encode(
@@ -105,7 +105,8 @@ def render_response(response: Response, request: Request) -> bytes:
 def render_blocks(parts: Iterable[Part], own_tools: Mapping[str, VendorTool]) -> list[dict[str, Any]]:
     """Render the blocks of a response.
 
-    Gemini may sign its last text after it. No block carries that signature: clients show the last block.
+    Gemini may send a signature after its last text. It is left out, because no block can carry it: clients
+    show the last block.
     """
     blocks = [block for part in parts for block in render_response_part(part, own_tools)]
     while blocks and is_signature_block(blocks[-1]):
@@ -114,7 +115,7 @@ def render_blocks(parts: Iterable[Part], own_tools: Mapping[str, VendorTool]) ->
 
 
 def is_signature_block(block: dict[str, Any]) -> bool:
-    """Return whether a block is thinking without a text, which carries nothing but a signature."""
+    """Return whether a block is thinking without a text, which contains only a signature."""
     return bool(block["type"] == "thinking" and not block["thinking"])
 
 
@@ -132,9 +133,11 @@ def render_stop_fields(finish_reason: FinishReason, stop_sequence: str | None) -
 
 
 def render_response_part(part: Part, own_tools: Mapping[str, VendorTool]) -> list[dict[str, Any]]:
-    """Render a part of a response as blocks; none if clients of this format cannot read it.
+    """Render a part of a response as blocks.
 
-    `own_tools` are the tools that the client declares in Anthropic's own way, by name.
+    There are none if clients of this format cannot read the part.
+
+    `own_tools` are the tools that the client declares with Anthropic's types, by name.
     """
     match part:
         case Text():
@@ -166,7 +169,7 @@ def render_cited_text(part: Text) -> dict[str, Any]:
 def render_citation(citation: Citation) -> dict[str, Any]:
     """Render a citation as the location of a web search result.
 
-    Only Anthropic's own search has an index, so it is empty here.
+    Its index is empty, because only Anthropic's own search has one.
     """
     source = {"type": "web_search_result_location", "url": citation.url, "title": citation.title or None}
     return source | {"cited_text": citation.quote, "encrypted_index": ""}
@@ -185,7 +188,7 @@ def render_thinking_blocks(part: Thinking) -> list[dict[str, Any]]:
 def render_signature_block(signature: str, call: ToolCall) -> dict[str, Any]:
     """Render the signature of a call as an empty thinking block before the call.
 
-    The client sends the block back with the history, and the signature with it.
+    The client sends the block, and therefore the signature, back with the history.
     """
     return render_thinking(Thinking(signature=signature, origin=call.origin))
 
@@ -193,7 +196,7 @@ def render_signature_block(signature: str, call: ToolCall) -> dict[str, Any]:
 def render_markdown_link(part: Image | File) -> str:
     """Render media as a Markdown link.
 
-    Claude responds in text alone, so its clients do not support other media.
+    Claude responds only in text, so its clients do not support other media.
     """
     address = part.url or (
         f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}" if part.data else ""

@@ -1,4 +1,4 @@
-"""Seals in requests that are passed through: Claude rejects a signature that it has not issued.
+"""Remove seals from requests that are passed through, because Claude rejects foreign signatures.
 
 See platform.claude.com/docs, "Extended thinking".
 """
@@ -31,20 +31,20 @@ from proxy.formats.reasoning import UNKNOWN_THINKING, rejects_missing_thinking, 
 from proxy.formats.seals import own_thinking, unseal
 
 SEALED_FIELDS = {"thinking": "signature", "redacted_thinking": "data"}
-"""Blocks of thinking, each with the field that may be a seal."""
+"""Types of thinking blocks, each with the field that may contain a seal."""
 THINKING_TYPES = tuple(SEALED_FIELDS)
 UNKNOWN_BLOCK = {"type": "thinking", "thinking": UNKNOWN_THINKING, "signature": ""}
 CALL_ID_PREFIX = "toolu_"
 CLEAR_THINKING = "clear_thinking"
-"""Start of the types of edits that the API rejects without thinking (docs, "Context editing")."""
+"""Prefix of the types of edits that the API rejects without thinking (docs, "Context editing")."""
 
 
 def without_seals(
     body: bytes, fields: Mapping[str, Any], destination: Destination
 ) -> tuple[bytes, tuple[str, ...]]:
-    """Return the body without sealed thinking, and the settings that had to be dropped with it.
+    """Return the body without sealed thinking, and the settings that had to be dropped as a result.
 
-    Thinking with a signature of this API is restored. All other bytes of the messages stay.
+    Thinking with a signature of this API is restored. All other bytes of the messages stay unchanged.
     """
     messages, model = fields.get("messages") or (), destination.model
     changes = block_changes(messages, model)
@@ -59,7 +59,7 @@ def without_seals(
 
 
 def block_changes(messages: Sequence[dict[str, Any]], model: str) -> dict[int, dict[int, Change]]:
-    """Return the changes of blocks, by the positions of message and block."""
+    """Return the changes of blocks, keyed by the positions of their messages and blocks."""
     thinking = [
         (index, position, block)
         for index, message in enumerate(messages)
@@ -133,7 +133,7 @@ def lacks_thinking(message: dict[str, Any]) -> bool:
 def is_thinking_rejected(thinking: Any, messages: Sequence[dict[str, Any]], *, is_restored: bool) -> bool:
     """Return whether the API rejects thinking with a budget, because another vendor began the tool loop.
 
-    Claude's own loops may continue without thinking. Its calls have ids of their own.
+    Claude's own loops may continue without thinking. They are recognised by the ids of their calls.
     """
     if as_dict(thinking).get("type") != "enabled" or not messages or not thinking_not_allowed(messages):
         return False

@@ -1,4 +1,4 @@
-"""Tools and the choice among them, parsed and rendered (platform.claude.com/docs, "Tool use")."""
+"""Parse and render tools and the tool choice (platform.claude.com/docs, "Tool use")."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -25,7 +25,7 @@ from proxy.formats.tools.offers import VERSION
 
 MCP_SERVERS = "mcp_servers"
 DeclaredTool = tuple[dict[str, Any], WireTool]
-"""An entry of `tools`, as it is and decoded."""
+"""An entry of `tools`, before and after decoding."""
 
 
 def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
@@ -45,7 +45,7 @@ def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
 
 
 def offered_after_changes(tools: list[DeclaredTool], messages: Iterable[WireMessage]) -> list[DeclaredTool]:
-    """Return the tools after the changes of the conversation: tools that it defines, and withdraws.
+    """Return the tools after the changes in the conversation, which adds and removes tools.
 
     A change is a block in a system message (SDK `anthropic`, `tool_addition` and `tool_removal`).
     """
@@ -107,7 +107,7 @@ def parse_tool(fields: dict[str, Any], tool: WireTool, names: FlatNames) -> Iter
 def parse_tool_choice(
     choice: WireToolChoice | None, tools: Iterable[Tool | ServerTool] = ()
 ) -> ToolChoice | None:
-    """Parse the choice; it may name a tool of the client or one that Anthropic runs."""
+    """Parse the tool choice. It may name a tool of the client or a server tool."""
     if choice is None:
         return None
     match choice.type:
@@ -148,14 +148,15 @@ def render_tools(rendered: RenderedRequest, request: Request, capabilities: Mode
 
 
 def without_repetitions(tools: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each declaration once: the members of a toolset share theirs."""
+    """Return each declaration once, because all members of a toolset have the same one."""
     return list({id(tool): tool for tool in tools}.values())
 
 
 def tools_to_declare(request: Request) -> list[Tool | ServerTool]:
     """Return the tools to declare.
 
-    The API cannot restrict a choice to some of the tools. If the client does, only those are declared.
+    The API can force the model to call one tool, but it cannot restrict the choice to several tools. If the
+    client names several tools, only these and the server tools are declared.
     """
     names = request.tool_choice.names if request.tool_choice else ()
     if len(names) < 2:
@@ -180,7 +181,7 @@ def called_tool_names(request: Request) -> list[str]:
 
 
 def render_tool(tool: Tool | ServerTool, capabilities: ModelCapabilities) -> dict[str, Any]:
-    """Render a tool of the client as a function, or a server tool, as far as Anthropic has it."""
+    """Render a tool of the client as a function, or a server tool if Anthropic has a counterpart."""
     if isinstance(tool, ServerTool):
         own: dict[str, Any] = tool.value
         return render_shared_tool(tool.shared) if tool.shared and tool.origin != FORMAT else own

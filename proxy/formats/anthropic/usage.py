@@ -1,6 +1,6 @@
-"""Token counts, read and rendered, and the gateway's own count of output.
+"""Parse and render token counts, and count the output.
 
-In this format `input_tokens` does not include the cached tokens of the prompt.
+In this format, `input_tokens` does not include the cached tokens of the prompt.
 """
 
 from typing import Any
@@ -24,17 +24,17 @@ from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
 WEB_SEARCH_BLOCK = ("server_tool_use", "web_search")
 STANDARD_TIER, US_REGION = "standard", "us"
 ANY_REGION = ("", "global", "not_available")
-"""Values of `inference_geo` in a response that ran where Anthropic chose, or at a model without regions."""
+"""Values of `inference_geo` in a response that may have run anywhere, or whose model has no regions."""
 ITERATIONS_IN_TOTALS = ("message", "fallback_message")
-"""Types of iterations whose tokens the totals include."""
+"""Types of iterations whose tokens are included in the totals."""
 SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
 class StreamUsage(UsageReader):
-    """Reads the events of a stream.
+    """Reads the usage from the events of a stream.
 
     The first event reports the input, but not the output. Until an event at the end reports the output, the
-    output and the searches are those that were counted.
+    gateway's counts of the output and of searches apply.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class StreamUsage(UsageReader):
         self.has_final_usage = False
 
     def start_block(self, type: str, name: str) -> None:
-        """Count a search that the provider begins."""
+        """Count a search that the provider starts."""
         self.searches += (type, name) == WEB_SEARCH_BLOCK
 
     def add_text(self, text: str) -> None:
@@ -51,26 +51,29 @@ class StreamUsage(UsageReader):
         self.add_tokens(estimate_text_tokens(text))
 
     def report(self, value: Any, *, is_last: bool) -> None:
-        """Merge reported usage, unless its counts are absurd. `is_last`: it ends the message."""
+        """Merge reported usage, unless its counts are not plausible.
+
+        `is_last`: the event ends the message.
+        """
         wire = wire_usage(value)
         if wire is None:
             return
         merged = merge_usage(self.merged, wire)
         is_final = is_last and self.is_final(wire)
         if is_final and not self.output_tokens:
-            # The start of a stream reports one token, but a refusal ends with none.
+            # The start of a stream reports one output token, but a refusal ends with zero.
             merged = replace(merged, output_tokens=wire.output_tokens)
         if usage_from_wire(merged) is not None:
             self.merged = merged
             self.has_final_usage = is_final or (is_last and self.has_final_usage)
 
     def is_final(self, wire: WireUsage) -> bool:
-        """Return whether a usage reports the output. Nothing but zeros do not, if output was seen."""
+        """Return whether a usage reports the output. If output has arrived, zeros are not a report."""
         counts = [as_count(getattr(wire, name)) for name in TokenCounts.__struct_fields__]
         return states_output(wire) and (any(counts) or not self.output_tokens)
 
     def read_response(self, body: bytes) -> None:
-        """Read a non-streaming response that came in place of a stream."""
+        """Read a non-streaming response that was sent instead of a stream."""
         usage, tokens = measure(body)
         self.add_tokens(tokens)
         if usage is not None:
@@ -119,9 +122,9 @@ def wire_usage(value: Any) -> WireUsage | None:
 
 
 def merge_usage(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
-    """Merge the usage at the start of a stream with a later one, whose counts take precedence.
+    """Merge the usage at the start of a stream with a later usage, whose counts take precedence.
 
-    Counts are totals so far. A later zero is a count that the server leaves out.
+    Counts are totals so far. A later zero means that the server omitted the count.
     """
     if earlier is None:
         return later
@@ -134,7 +137,7 @@ def merge_usage(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
 
 
 def usage_from_wire(wire: WireUsage) -> Usage | None:
-    """Return the usage; None if counts are absent or absurd."""
+    """Return the usage; None if its counts are absent or not plausible."""
     usage = parse_token_counts(wire, wire.output_tokens_details)
     return usage and replace(
         usage_over_iterations(wire, usage),
@@ -144,9 +147,9 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
 
 
 def parse_usage(value: Any) -> Usage | None:
-    """Return the usage of a complete response, as decoded JSON; None unless it reports the output.
+    """Return the usage in decoded JSON of a complete response; None unless it reports the output.
 
-    Only the start of a stream may leave the output out.
+    Only the start of a stream may omit the output.
     """
     wire = wire_usage(value)
     return usage_from_wire(wire) if wire and states_output(wire) else None
@@ -159,8 +162,9 @@ def states_output(wire: WireUsage) -> bool:
 def parse_service_tier(wire: WireUsage) -> str:
     """Return the service tier that the response reports.
 
-    Fast mode has its own prices, but the vendor does not call it a tier (docs, "Fast mode", "Pricing"). The
-    place of inference is part of the name unless it is any place (docs, "Data residency").
+    Fast mode has its own prices, so it becomes a tier, although the vendor does not call it one (docs, "Fast
+    mode", "Pricing"). The name of the tier includes the region of inference, unless it is any region (docs,
+    "Data residency").
     """
     speed, region = normalize_tier(wire.speed), normalize_tier(wire.inference_geo)
     tier = normalize_tier(wire.service_tier) if speed in ("", STANDARD_TIER) else speed
@@ -180,9 +184,9 @@ def parse_billable_extras(wire: WireUsage) -> dict[str, int]:
 def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
     """Return the usage of all iterations of a response, if it reports them.
 
-    The totals count the iterations of the message, but not those of a compaction or of an advisor, which are
-    billed too (docs, "Compaction", "Usage"; types of the SDK, `BetaUsage.iterations`). A sum below the totals
-    is incomplete: the totals apply.
+    The totals include the iterations of the message, but not those of a compaction or of an advisor, which
+    are billed too (docs, "Compaction", "Usage"; types of the SDK, `BetaUsage.iterations`). If the sum is
+    below the totals, it is incomplete, and the totals apply.
     """
     entries = dict_items(wire.iterations)
     rounds = [parse_token_counts(msgspec.convert(entry, TokenCounts)) or Usage() for entry in entries]
@@ -198,7 +202,7 @@ def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
 def parse_token_counts(wire: TokenCounts, details: Any = None) -> Usage | None:
     """Return the token counts.
 
-    The total of cache writes is more reliable than its parts, which the end of a stream leaves out.
+    The total of cache writes is more reliable than its parts, which the end of a stream omits.
     """
     counts = as_counts(
         wire, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"
@@ -225,7 +229,7 @@ def parse_token_counts(wire: TokenCounts, details: Any = None) -> Usage | None:
 
 
 def render_usage(usage: Usage | None) -> dict[str, Any]:
-    """Render the usage, which the format requires; zeros if it is unknown."""
+    """Render the usage, which the format requires. If it is unknown, all counts are zero."""
     usage = usage or Usage()
     rendered: dict[str, Any] = {
         "input_tokens": usage.input,

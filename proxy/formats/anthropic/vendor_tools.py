@@ -1,9 +1,9 @@
-"""Tools that have a type of Anthropic's own: some run at the client, the others at Anthropic.
+"""Tools with a type that Anthropic defines: some run at the client, the others at Anthropic.
 
 Sources: the SDK `anthropic` (types of `tools`), and platform.claude.com/docs, "Tool use": "Bash tool", "Text
 editor tool", "Memory tool", "Computer use tool", "Web search tool", "Web fetch tool", "Code execution tool".
-Anthropic calls the first four schema-less: the model was trained with their schemas, which the pages list as
-parameters. Other models get them as functions with these parameters.
+Anthropic calls the first four schema-less, because its models were trained with their schemas. The pages list
+these schemas as parameters. Other models get the tools as functions with these parameters.
 """
 
 from collections.abc import Iterator
@@ -30,8 +30,10 @@ WEB_SEARCH_TYPE, WEB_FETCH_TYPE, CODE_EXECUTION_TYPE = (
     "web_fetch_20250910",
     "code_execution_20250825",
 )
-"""Versions of the server tools that every model with server tools accepts. Later ones need the newest models
-("Web search tool", "Dynamic filtering")."""
+"""Versions of the server tools that every model with server tools accepts.
+
+Later versions require the newest models ("Web search tool", "Dynamic filtering").
+"""
 SHARED_FIELDS = (
     "type",
     "name",
@@ -43,7 +45,7 @@ SHARED_FIELDS = (
     "user_location",
 )
 OLD_EDITOR_TYPES = ("text_editor_20241022", "text_editor_20250124")
-"""Versions of the text editor that can undo, and call the inserted text `new_str`."""
+"""Versions of the text editor that can undo, and that name the inserted text `new_str`."""
 FIRST_COMPUTER_TYPE, ZOOM_COMPUTER_TYPE = "computer_20241022", "computer_20251124"
 FIRST_ACTIONS = (
     "key",
@@ -179,7 +181,7 @@ def parse_cache(tool: Schema) -> str | None:
 def parse_server_tool(tool: Schema, kind: str) -> ServerTool:
     """Return a tool that Anthropic runs.
 
-    Results of an MCP server are data of the caller. Unknown types count as tools of the provider too.
+    Results of an MCP server are data of the caller. Tools of unknown types are treated as server tools.
     """
     return ServerTool(
         origin=FORMAT,
@@ -214,7 +216,7 @@ def parse_shared_tool(tool: Schema, kind: str) -> SharedTool | None:
 
 
 def render_shared_tool(shared: SharedTool) -> Schema:
-    """Return the declaration of Anthropic's own counterpart of a server tool."""
+    """Return the declaration of Anthropic's counterpart of a server tool."""
     match shared:
         case WebSearch():
             place = shared.user_location
@@ -229,7 +231,7 @@ def render_shared_tool(shared: SharedTool) -> Schema:
 
 
 def render_limits(shared: WebSearch | WebFetch) -> Schema:
-    """Return domains and the limit of calls. Only one of the two lists of domains may be sent."""
+    """Return the lists of domains and the limit of calls. Only one of the two lists may be sent."""
     blocked = () if shared.allowed_domains else shared.blocked_domains
     given = {
         "allowed_domains": list(shared.allowed_domains),

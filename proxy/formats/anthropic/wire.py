@@ -150,7 +150,7 @@ class WireRequest(msgspec.Struct):
 class TokenCounts(msgspec.Struct):
     """Token counts of any type.
 
-    Some compatible servers send counts as floats, and an empty list in place of details.
+    Some compatible servers send counts as floats, and an empty list instead of details.
     """
 
     input_tokens: Any = None
@@ -240,7 +240,10 @@ class RequestFields(msgspec.Struct):
 
 
 class StreamEventFields(msgspec.Struct):
-    """The fields of an event that a meter reads, of any type: a mistyped one must not hide the others."""
+    """The fields of an event that a meter reads.
+
+    They have any type, so that one mistyped field does not hide the others.
+    """
 
     type: Any = ""
     delta: Any = None
@@ -284,7 +287,10 @@ decode_event_ids = msgspec.json.Decoder(EventIds).decode
 
 
 def decode_ignoring_nulls(decoder: Callable[[Raw], T], raw: Raw) -> T:
-    """Decode JSON. If it is invalid, try again without its null fields. Raises one of DECODE_ERRORS."""
+    """Decode JSON. If it is invalid, decode it again without its null fields.
+
+    Raises one of DECODE_ERRORS.
+    """
     try:
         return decoder(raw)
     except msgspec.ValidationError:

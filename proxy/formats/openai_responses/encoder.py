@@ -1,4 +1,4 @@
-"""A stream of the Responses API, made of neutral events."""
+"""Encode neutral events as a stream of the Responses API."""
 
 from functools import partial
 from typing import Any, assert_never
@@ -53,7 +53,10 @@ from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 
 
 class TextEncoder:
-    """Writes a text or refusal. It begins with its first text, so that an empty part leaves no trace."""
+    """Encodes a text or a refusal.
+
+    It sends the first event when text arrives, so an empty part sends nothing.
+    """
 
     def __init__(self, writer: EventWriter, part: Text | Refusal) -> None:
         self.writer, self.empty_part = writer, part
@@ -93,7 +96,10 @@ class TextEncoder:
             self.citations.append(citation)
 
     def add_signature(self, signature: str) -> None:
-        """Ignore the signature: no provider signs texts."""
+        """Ignore the signature.
+
+        Neutral texts have none: a signature of a text is a Thinking part of its own.
+        """
 
     def end(self) -> None:
         if not self.position:
@@ -110,7 +116,11 @@ class TextEncoder:
 
 
 class ThinkingEncoder:
-    """Writes thinking as one paragraph of a summary: a client must send back signed text unchanged."""
+    """Encodes thinking as a single summary part.
+
+    Several parts could be joined differently when the client sends them back, and signed text must stay
+    unchanged.
+    """
 
     def __init__(self, writer: EventWriter, part: Thinking) -> None:
         self.writer, self.part = writer, part
@@ -157,9 +167,10 @@ class ThinkingEncoder:
 
 
 class ToolCallEncoder:
-    """Writes a tool call.
+    """Encodes a tool call.
 
-    It starts with the first argument, because a signature stands in an item before it.
+    The item is opened when the first piece of the arguments arrives. A signature, which arrives before that,
+    must be in a separate item before the call.
     """
 
     def __init__(self, writer: EventWriter, part: ToolCall, own_tools: OwnTools) -> None:
@@ -185,7 +196,10 @@ class ToolCallEncoder:
         return self.item
 
     def write(self, text: str, _logprobs: tuple[Any, ...] = ()) -> None:
-        """Write arguments. Free text that comes wrapped in JSON is unwrapped when all of it is known."""
+        """Encode arguments.
+
+        Free text that is wrapped in a JSON object is sent after it has been unwrapped, at the end.
+        """
         self.texts.append(text)
         if text and (self.call.custom or not self.is_free_text):
             self.writer.emit(
@@ -210,7 +224,7 @@ PartEncoder = TextEncoder | ThinkingEncoder | ToolCallEncoder | TypedCallEncoder
 
 
 class StreamEncoder:
-    """Writes the first choice; the format has no place for a second."""
+    """Encodes the first choice, because the format supports only one."""
 
     def __init__(self, request: Request) -> None:
         self.request, self.own_tools = request, OwnTools(request)

@@ -1,4 +1,4 @@
-"""Events of a stream of the Responses API, and the output that they make up."""
+"""Write the events of a stream of the Responses API, and collect its output."""
 
 import time
 from typing import Any
@@ -58,7 +58,7 @@ class EventWriter:
         self.finish_item(item)
 
     def get_or_open_message(self) -> dict[str, Any]:
-        """Return the open message. Texts that follow each other are contents of one message."""
+        """Return the open message, or open one. Consecutive texts belong to the same message."""
         if self.message is None:
             message = render_message_item(new_id("msg"), [], "in_progress")
             self.start_item(message)

@@ -1,7 +1,7 @@
-"""Requests and streams that pass unchanged between a client and a provider of this format.
+"""Pass-through of OpenAI Responses (platform.openai.com/docs/api-reference/responses).
 
-A request is passed on unchanged, except for the fields that the gateway must set. Only what the gateway
-must know of it is decoded here.
+A request passes unchanged, except for the fields that the gateway must set. Only the fields that the gateway
+must know are decoded.
 """
 
 from contextlib import suppress
@@ -64,28 +64,29 @@ FINAL_EVENT_TYPES = (
     "error",
 )
 MAX_COMPACTION_TOKENS = 128_000
-"""Output of a compaction at most: of all models, none can write more (developers.openai.com/api/docs/models).
+"""Maximum output of a compaction.
 
-A request to compact has no field that limits it.
+It is the highest output limit of any model (developers.openai.com/api/docs/models), because a request to
+compact has no field that limits the output.
 """
 STORED_FIELDS = ("previous_response_id", "conversation", "prompt")
 IMAGE_PART_TYPES = ("input_image", "computer_screenshot")
 
 
 class ResponsesRequest:
-    """A client's request, and how it is passed on."""
+    """A client's request for a response, and what to send to the provider."""
 
     stream_content_type = "text/event-stream"
     render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Read the request. Raises InvalidRequest."""
+        """Parse the request. Raises InvalidRequest."""
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, RequestFields)
         self.unknown_fields = unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS, REQUEST_FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         self.tools = tools = offered_tools(request.tools, request.input)
-        # A stored prompt may bring tools of its own.
+        # A stored prompt can add tools that the request does not list, so its cost has no known bound.
         unbounded = unbounded_cost_fields(unknown, "prompt") + unpriced_lifetimes(body, self.fields)
         if has_unbounded_images(tools):
             unbounded += ("tools",)
@@ -110,7 +111,7 @@ class ResponsesRequest:
         return PATH
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """Return the body with the provider's model name and the output limit."""
+        """Return the request body with the provider's model name and the output limit."""
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
@@ -136,24 +137,24 @@ class ResponsesRequest:
         return found + references_in(values, ACCOUNT_ID_FIELDS)
 
     def id_reader(self) -> IdReader | None:
-        """Return a reader.
+        """Return a reader of the ids that the response issues.
 
-        Even a response that is not stored can be named: to compare the use of the cache, and to retrieve it
-        while it runs in the background.
+        A later request can name a response even if it is not stored: to compare the use of the cache, or to
+        retrieve it while it runs in the background.
         """
         may_be_named = "prompt_cache_options" in self.unknown_fields or self.facts.is_background
         return ResponsesIdReader(can_be_named=self.request.store is not False or may_be_named)
 
 
 def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
-    """Return the bounds of what a rendered request can use: input tokens, and calls of OpenAI's own tools."""
+    """Return the bounds of a rendered request: its input tokens, and the calls of OpenAI's server tools."""
     request = convert_json(body, RequestFields)
     extras = max_billable_extras(request.tools, request.max_tool_calls)
     return RequestFacts(model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=extras)
 
 
 def max_input_tokens(request: RequestFields) -> int:
-    """Return the upper bound of the input tokens at any model."""
+    """Return an upper bound of the input tokens for any model."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     items = [request.input] if isinstance(request.input, str) else request.input or []
     messages = sum(
@@ -179,14 +180,18 @@ def is_compaction(items: Any) -> bool:
 
 
 def continues_stored(request: RequestFields) -> bool:
-    """Return whether the provider adds stored content, whose length and cache the request does not show."""
+    """Return whether the provider adds stored content.
+
+    The request does not show the length of this content, nor whether it is cached.
+    """
     return bool(request.previous_response_id or request.conversation or request.prompt)
 
 
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
-    """Return the tokens of a part that does not count by its bytes, and the fields that they cover.
+    """Return the token bound of an image or a reference, and the fields that the bound covers.
 
-    Images count by the vendor's formula, references by the longest content that they may stand for.
+    Return None for any other part, because its bytes are counted. An image has the maximum of OpenAI's
+    formula. A reference has the tokens of the longest content to which it can refer.
     """
     match part:
         case {"type": str(kind), "image_url": str(url)} if kind in IMAGE_PART_TYPES:
@@ -200,14 +205,14 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 
 
 class StreamMeter(EventMeter):
-    """Measures a stream while it passes; `tools` are those of the request."""
+    """Meters a stream while it is relayed. `tools` are the tools of the request."""
 
     def __init__(self, tools: Any = None) -> None:
         self.usage_reader = StreamUsage(tools)
         super().__init__(self.usage_reader)
 
     def on_event(self, event: bytes) -> None:
-        """Count one event."""
+        """Meter one event."""
         kind = event_name(event).decode(errors="replace")
         with suppress(*DECODE_ERRORS):
             kind = self.usage_reader.read_event(event_data(event), kind)

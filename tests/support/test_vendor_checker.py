@@ -34,7 +34,7 @@ def claude(*messages: Body, **fields: Any) -> Body:
 
 
 def gemini(**fields: Any) -> Body:
-    return {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], **fields}
+    return {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]} | fields
 
 
 def chat_tool(schema: Any = OBJECT, name: str = "f", **more: Any) -> Body:
@@ -130,6 +130,9 @@ REJECTED: list[tuple[Rule, Destination, Body]] = [
     ("base64", OPENAI, chat(image("data:image/svg+xml,%3Csvg/%3E"))),
     ("base64", OPENAI, chat(image("data:image/png;base64,_-_-"))),
     ("blank_text", CLAUDE, claude({"role": "user", "content": [{"type": "text", "text": " "}]})),
+    ("empty_content", CLAUDE, claude(USER, {"role": "assistant", "content": []}, USER)),
+    ("empty_content", OPENAI, chat({"role": "user", "content": []})),
+    ("empty_content", GEMINI, gemini(contents=[{"role": "user", "parts": []}])),
     ("cache_breakpoints", CLAUDE, claude({"role": "user", "content": [MARKED] * 5})),
     ("last_role", MISTRAL, chat(USER, ANSWER)),
     ("last_role", NEWEST_CLAUDE, claude(USER, ANSWER)),

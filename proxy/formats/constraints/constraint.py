@@ -49,6 +49,7 @@ Rule = Literal[
     "media_type",
     "base64",
     "blank_text",
+    "empty_content",
     "cache_breakpoints",
     "last_role",
     "user_after_tool",

@@ -16,6 +16,7 @@ from proxy.formats.neutral import (
     Message,
     Origin,
     Part,
+    Refusal,
     Request,
     ServerTool,
     Text,
@@ -42,11 +43,17 @@ UNUSUAL_BASE64 = re.compile(r"[-_\s]")
 def drop_message_fields(request: Request, constraints: Constraints) -> Adapted:
     """Drop thinking and signatures from the history if the destination has no field for them."""
     names = constraints.names("message_fields")
+    if "refusal" in names:
+        request = with_parts(request, refusal_as_text)
     if THOUGHT_FIELD in names:
         request = with_parts(request, without_thought)
     elif names & SIGNATURE_FIELDS:
         request = with_parts(request, with_unsigned_thought)
     return (with_parts(request, with_unsigned_call) if CALL_SIGNATURE_FIELD in names else request), []
+
+
+def refusal_as_text(part: Part) -> Part:
+    return Text(text=part.text) if isinstance(part, Refusal) else part
 
 
 def return_thinking(request: Request, constraints: Constraints) -> Adapted:
@@ -63,7 +70,7 @@ def return_thinking(request: Request, constraints: Constraints) -> Adapted:
 
 def with_thinking(message: Message, format: Origin) -> Message:
     """Return an assistant message with its thinking as that of `format`; other messages stay unchanged."""
-    if message.role != "assistant":
+    if message.role != "assistant" or all(isinstance(part, Thinking) for part in message.parts):
         return message
     parts = [as_own_thinking(part, format) if isinstance(part, Thinking) else part for part in message.parts]
     if not any(isinstance(part, Thinking) and part.text for part in parts):

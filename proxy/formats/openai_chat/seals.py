@@ -1,6 +1,6 @@
 """Remove seals from the thinking fields of messages in requests that are passed through."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from proxy.formats.constraints.constraint import Destination
@@ -33,7 +33,9 @@ from proxy.formats.reasoning import (
 from proxy.formats.seals import own_thinking, unseal
 
 THINKING_FIELDS = frozenset({"reasoning_content", "reasoning", "reasoning_details", "reasoning_signature"})
-CHANGED_FIELDS = THINKING_FIELDS | {"tool_calls"}
+RESPONSE_FIELDS = frozenset({"refusal", "annotations", "audio"})
+"""Fields of the gateway's and OpenAI's responses, mostly empty, that some servers reject in requests."""
+CHANGED_FIELDS = THINKING_FIELDS | RESPONSE_FIELDS | {"tool_calls"}
 """Fields of a message that may contain seals, or that the destination may reject."""
 
 
@@ -82,10 +84,19 @@ def message_change(message: dict[str, Any], destination: Destination, *, thinks:
     refused = refused_fields(destination)
     change = dict(unsealed_fields(message, destination.model, refused))
     change |= dict.fromkeys(THINKING_FIELDS & refused & message.keys())
+    change |= without_response_fields(message, RESPONSE_FIELDS & refused)
     lacks_thinking = bool(message.get("tool_calls")) and not message.get("reasoning_content")
     if thinks and lacks_thinking and "reasoning_content" not in refused:
         change["reasoning_content"] = UNKNOWN_THINKING
     return change
+
+
+def without_response_fields(message: dict[str, Any], refused: Set[str]) -> dict[str, Any]:
+    """Return the change of a message that empties these fields of a response; a refusal becomes its text."""
+    refusal = message.get("refusal")
+    if "refusal" in refused and refusal and not message.get("content"):
+        return {"refusal": None, "content": refusal}
+    return {name: None for name in refused & message.keys() if not message[name]}
 
 
 def refused_fields(destination: Destination) -> frozenset[str]:

@@ -338,6 +338,16 @@ def test_strict_servers_get_no_thinking_without_a_seal_either(provider: str) -> 
     assert passed("openai_chat", body, "m", "openrouter")[0] == body
 
 
+@pytest.mark.parametrize("provider", ["groq", "mistral", "cerebras", "fireworks"])
+def test_strict_servers_get_no_empty_fields_of_responses(provider: str) -> None:
+    body = chat_message(refusal=None, annotations=[], audio=None)
+    assert passed("openai_chat", body, "m", provider)[0] == chat_message()
+    assert passed("openai_chat", body, "m", "compatible")[0] == body
+    refused = {"messages": [{"role": "assistant", "content": None, "refusal": "No."}]}
+    told = {"messages": [{"role": "assistant", "content": "No."}]}
+    assert passed("openai_chat", refused, "m", provider)[0] == told
+
+
 def test_only_googles_server_gets_the_signature_of_a_call() -> None:
     sealed = seal(Thinking(signature="CpYB", origin="gemini"))
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}

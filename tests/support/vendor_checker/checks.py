@@ -325,6 +325,12 @@ def check_blank_text(_row: Constraint, request: WireRequest) -> Iterator[str]:
         yield "a blank text"
 
 
+def check_empty_content(_row: Constraint, request: WireRequest) -> Iterator[str]:
+    # A result of a tool may be empty.
+    if any(message.is_empty and message.role != "tool" for message in request.messages):
+        yield "a message without content"
+
+
 def check_breakpoints(row: Constraint, request: WireRequest) -> Iterator[str]:
     marks = sum("cache_control" in item for item in objects_in(request.body))
     if is_too_much(row, marks):
@@ -383,6 +389,7 @@ CHECKS: dict[Rule, Check] = {
     "media_type": check_media,
     "base64": check_base64,
     "blank_text": check_blank_text,
+    "empty_content": check_empty_content,
     "cache_breakpoints": check_breakpoints,
     "last_role": check_last_role,
     "user_after_tool": check_user_after_tool,

@@ -26,6 +26,7 @@ class WireMessage:
     call_ids: list[str] = field(default_factory=list)
     call_names: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    is_empty: bool = False
 
 
 @dataclass
@@ -143,6 +144,7 @@ def read_chat_message(message: Json) -> WireMessage:
         call_ids=ids,
         call_names=[(call.get("function") or call.get("custom"))["name"] for call in calls],
         texts=texts_in(message.get("content")),
+        is_empty=not message.get("content") and not calls and not {"refusal", "audio"} & set(message),
     )
 
 
@@ -194,6 +196,7 @@ def read_item(item: Json) -> WireMessage:
         call_ids=[item["call_id"]] if "call_id" in item else [],
         call_names=[item["name"]] if kind in ("function_call", "custom_tool_call") else [],
         texts=texts_in(item.get("content")),
+        is_empty=kind == "message" and not item.get("content"),
     )
 
 
@@ -251,6 +254,7 @@ def read_anthropic_message(message: Json) -> WireMessage:
         call_ids=[call["id"] for call in calls] + [result["tool_use_id"] for result in results],
         call_names=[call["name"] for call in calls],
         texts=texts,
+        is_empty=not content,
     )
 
 
@@ -307,6 +311,7 @@ def read_content(content: Json) -> WireMessage:
         fields=set(content),
         call_names=[call["name"] for call in (*calls, *results)],
         texts=[part["text"] for part in parts if "text" in part],
+        is_empty=not parts,
     )
 
 

@@ -6,13 +6,18 @@ from proxy.formats.constraints.rows.names import (
     ANTHROPIC,
     CHAT,
     CLAUDE_FROM_4_6,
+    GEMINI,
     MISTRAL_MODELS,
+    OPENAI_FORMATS,
     RESPONSES,
 )
 from proxy.formats.reasoning import THINKING_REQUIRED
 
 GATEWAY_FIELDS = ("reasoning_signature", "reasoning_details", "extra_content")
 """Fields of chat messages that carry signatures. Of the vendors, only OpenRouter and Google accept some."""
+
+RESPONSE_FIELDS = ("refusal", "annotations", "audio")
+"""Fields of OpenAI's responses, empty in most, which SDKs send back with the history."""
 
 MESSAGE_FIELDS = (
     Constraint(
@@ -21,8 +26,8 @@ MESSAGE_FIELDS = (
         "drop",
         CHAT,
         "unknown fields of messages and calls, such as thinking and signatures of other vendors",
-        "https://github.com/openai/openai-openapi",
-        "2026-11-30",
+        "https://github.com/microsoft/azurechat/issues/503",
+        "2025-03-11",
         providers=("openai", "azure"),
         names=("reasoning_content", "reasoning", *GATEWAY_FIELDS),
     ),
@@ -31,11 +36,11 @@ MESSAGE_FIELDS = (
         "message_fields",
         "drop",
         CHAT,
-        "\"property 'reasoning_content' is unsupported\", and other unknown fields",
+        "\"property 'reasoning_content' is unsupported\", and other unknown fields such as `refusal`",
         "https://github.com/tashfeenahmed/freellmapi/issues/1070",
         "2026-08-30",
         providers=("groq",),
-        names=("reasoning_content", "reasoning", *GATEWAY_FIELDS, "cache_control"),
+        names=("reasoning_content", "reasoning", *GATEWAY_FIELDS, *RESPONSE_FIELDS, "cache_control"),
     ),
     Constraint(
         "mistral-message-fields",
@@ -43,10 +48,10 @@ MESSAGE_FIELDS = (
         "drop",
         CHAT,
         '"Extra inputs are not permitted" for every unknown field',
-        "https://docs.mistral.ai/api/endpoint/chat",
-        "2026-11-30",
+        "https://github.com/charmbracelet/crush/issues/1590",
+        "2025-12-10",
         providers=("mistral",),
-        names=("reasoning_content", "reasoning", *GATEWAY_FIELDS, "cache_control"),
+        names=("reasoning_content", "reasoning", *GATEWAY_FIELDS, *RESPONSE_FIELDS, "cache_control"),
     ),
     Constraint(
         "cerebras-message-fields",
@@ -54,10 +59,10 @@ MESSAGE_FIELDS = (
         "drop",
         CHAT,
         "unknown fields of messages and calls (`wrong_api_format`)",
-        "https://inference-docs.cerebras.ai/api-reference/chat-completions",
-        "2026-11-30",
+        "https://github.com/Kilo-Org/kilocode/issues/10375",
+        "2026-05-19",
         providers=("cerebras",),
-        names=("reasoning_content", *GATEWAY_FIELDS, "cache_control"),
+        names=("reasoning_content", *GATEWAY_FIELDS, *RESPONSE_FIELDS, "cache_control"),
     ),
     Constraint(
         "fireworks-message-fields",
@@ -68,7 +73,7 @@ MESSAGE_FIELDS = (
         "https://github.com/earendil-works/pi/issues/4514",
         "2026-11-30",
         providers=("fireworks",),
-        names=("reasoning", *GATEWAY_FIELDS, "cache_control"),
+        names=("reasoning", *GATEWAY_FIELDS, *RESPONSE_FIELDS, "cache_control"),
     ),
     Constraint(
         "together-message-fields",
@@ -230,6 +235,24 @@ CONTENT = (
         '"text content blocks must contain non-whitespace text"',
         "https://platform.claude.com/docs/en/api/messages#body-messages",
         "2026-11-30",
+    ),
+    Constraint(
+        "gemini-empty-content",
+        "empty_content",
+        "drop",
+        GEMINI,
+        '"contents.parts must not be empty"',
+        "https://github.com/vercel/ai/issues/3775",
+        "2026-07-22",
+    ),
+    Constraint(
+        "empty-content",
+        "empty_content",
+        "drop",
+        (*OPENAI_FORMATS, *ANTHROPIC),
+        'messages without content: "all messages must have non-empty content"',
+        "https://github.com/tidyverse/ellmer/issues/709",
+        "2025-08-12",
     ),
     Constraint(
         "anthropic-cache-breakpoints",

@@ -248,8 +248,8 @@ SCHEMAS = (
         "rewrite",
         GEMINI,
         "other keywords beside `$ref`",
-        "https://ai.google.dev/api/generate-content#generationconfig",
-        "2026-11-30",
+        "https://github.com/su-kaka/gcli2api/pull/374",
+        "2026-05-09",
     ),
     Constraint(
         "openai-strict-subset",

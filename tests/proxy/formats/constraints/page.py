@@ -181,6 +181,7 @@ RULES: dict[Rule, tuple[str, str, str]] = {
     "media_type": (NOT_NAMED, "Images get the media type that their first bytes show.", NOT_NAMED),
     "base64": (NOT_NAMED, "The data is encoded again.", NOT_NAMED),
     "blank_text": (NOT_NAMED, "Texts that are only white space are left out.", NOT_NAMED),
+    "empty_content": (NOT_NAMED, "Messages without content are left out.", NOT_NAMED),
     "cache_breakpoints": (
         "`maximum` breakpoints",
         "The last breakpoints are kept: a later one includes the content of the earlier ones.",

@@ -14,6 +14,7 @@ from proxy.formats.neutral import (
     Image,
     Message,
     Part,
+    Refusal,
     Text,
     Thinking,
     Tool,
@@ -61,6 +62,13 @@ def test_no_thoughts_and_signatures_reach_vendors_without_a_field_for_them(provi
     body = json.dumps(render_for(request, chat(model, provider)).body)
     for field in ("reasoning", "signature", "extra_content", "hm"):
         assert field not in body
+
+
+def test_a_refusal_is_a_text_for_vendors_without_a_field_for_it() -> None:
+    destination = chat("openai/gpt-oss-120b", "groq")
+    messages = (*HI, turn("assistant", Refusal(text="No.")), *HI)
+    request = adapted(destination, messages=messages).request
+    assert render_for(request, destination).body["messages"][1] == {"role": "assistant", "content": "No."}
 
 
 def test_fireworks_gets_thoughts_without_signatures() -> None:

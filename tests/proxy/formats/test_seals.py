@@ -344,8 +344,8 @@ def test_strict_servers_get_no_empty_fields_of_responses(provider: str) -> None:
     assert passed("openai_chat", body, "m", provider)[0] == chat_message()
     assert passed("openai_chat", body, "m", "compatible")[0] == body
     refused = {"messages": [{"role": "assistant", "content": None, "refusal": "No."}]}
-    told = {"messages": [{"role": "assistant", "content": "No."}]}
-    assert passed("openai_chat", refused, "m", provider)[0] == told
+    answered = {"messages": [{"role": "assistant", "content": "No."}]}
+    assert passed("openai_chat", refused, "m", provider)[0] == answered
 
 
 def test_only_googles_server_gets_the_signature_of_a_call() -> None:

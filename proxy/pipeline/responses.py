@@ -25,6 +25,9 @@ from proxy.pipeline.settle import Progress, RequestResult, caller_of, received_o
 OUTCOMES_WITHOUT_RATE_LIMITS = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE)
 """Outcomes without rate-limit headers, because nobody reads them or the limits cannot be looked up."""
 
+MAX_DROPPED_LENGTH = 2_000
+"""Most characters of the header that names the dropped settings: clients and proxies reject long headers."""
+
 Failure = Exception | asyncio.CancelledError
 ErrorRenderer = Callable[[ApiError, str], bytes]
 
@@ -106,8 +109,10 @@ def result_of(error: Failure) -> tuple[RequestResult, GatewayError]:
 
 
 def with_dropped(headers: Headers, dropped: tuple[str, ...]) -> Headers:
-    """Add the header that names the dropped settings."""
-    return {**headers, "x-gateway-dropped": ", ".join(dropped)} if dropped else headers
+    """Add the header that names the dropped settings. A long list of names is cut."""
+    names = ", ".join(dropped)
+    shown = f"{names[:MAX_DROPPED_LENGTH]}..." if len(names) > MAX_DROPPED_LENGTH else names
+    return {**headers, "x-gateway-dropped": shown} if dropped else headers
 
 
 async def rate_limit_headers(progress: Progress, outcome: Outcome) -> Headers:

@@ -148,3 +148,15 @@ def test_tools_that_are_left_out_are_named_to_the_client(
     response = httpx.post(f"{live_gateway.url}/v1/messages", json=body, headers=headers, timeout=20)
     assert (response.status_code, response.headers["x-gateway-dropped"]) == (200, "tools.web_search")
     assert "tools" not in json.loads(upstream.requests[0].body)
+
+
+def test_list_of_left_out_tools_fits_into_a_header(
+    live_gateway: LiveGateway, upstream: LocalUpstream, token: str
+) -> None:
+    tools = [{"type": f"tool_{number}", "name": "n"} for number in range(2000)]
+    body = {**(SEARCH["anthropic"] or {}), "model": "gpt-4o-mini", "tools": tools}
+    headers = {"authorization": f"Bearer {token}"}
+    response = httpx.post(f"{live_gateway.url}/v1/messages", json=body, headers=headers, timeout=20)
+    dropped = response.headers["x-gateway-dropped"]
+    assert dropped.startswith("tools.tool_0, tools.tool_1") and dropped.endswith("...")
+    assert len(dropped) < 4096

@@ -119,6 +119,8 @@ def test_older_claude_models_take_both() -> None:
         (chat("mistral-large", "mistral"), {"temperature": 2.0}, 1.5, ("temperature;changed=lowered",)),
         (gemini("gemini-2.0-flash"), {"temperature": 3.0}, 2, ("temperature;changed=lowered",)),
         (claude("claude-haiku-4-5"), {"top_k": 0}, 1, ("top_k;changed=raised",)),
+        (gemini("gemini-2.0-flash"), {"top_k": 64}, 40, ("top_k;changed=lowered",)),
+        (gemini("gemini-2.5-pro"), {"top_k": 100}, 64, ("top_k;changed=lowered",)),
         (chat("gpt-4o"), {"presence_penalty": -3.0}, -2, ("presence_penalty;changed=raised",)),
         (chat("gpt-4o"), {"logprobs": 50}, 20, ("logprobs;changed=lowered",)),
         (chat("kimi", "fireworks"), {"logprobs": 20}, 5, ("logprobs;changed=lowered",)),

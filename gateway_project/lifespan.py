@@ -78,8 +78,8 @@ class Services:
     def stop_on_demand(self) -> None:
         """Stop the services that `start_on_demand` has started, if any, on their event loop.
 
-        This must be called in the thread of the loop, after the loop has ended. If the loop is closed, or
-        runs in another thread, the services cannot be stopped. The next start then settles the open
+        Call this in the thread of the loop, when the loop no longer runs but is not closed. Otherwise, the
+        services cannot be stopped. The next start then settles the open
         reservations, as after a kill.
         """
         loop = self._loop
@@ -132,9 +132,9 @@ async def running_services() -> AsyncIterator[None]:
 
 
 def import_views_and_tasks() -> None:
-    """Import views and tasks now, because Django and Celery would import them too late.
+    """Import views and tasks now: Django would import views at the first request, and Celery no tasks.
 
-    Django would import the views at the first request. Celery would not import the tasks at all. Its beat
+    Celery's beat
     would then send the unknown tasks to a broker, which does not exist if beat runs in this process.
     """
     celery.loader.import_default_modules()
@@ -200,6 +200,6 @@ async def embedded_schedule() -> AsyncIterator[None]:
         yield
     finally:
         beat.service.stop()
-        # This polls, because an exiting interpreter cannot start a worker thread that would join the thread.
+        # This polls and does not call `join` in a worker thread: an exiting interpreter cannot start one.
         while beat.is_alive():  # noqa: ASYNC110
             await asyncio.sleep(SCHEDULE_POLL_INTERVAL_S)

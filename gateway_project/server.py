@@ -22,7 +22,11 @@ KEEPALIVE_S = 75
 """How long idle connections stay open. Load balancers close them first, usually after 60 s."""
 SHUTDOWN_TIMEOUT_S = settings.ENV.gateway_shutdown_timeout_s
 HEADER_TIMEOUT_S = 30
-"""How long the headers of a request may take, including those of a connection's first request."""
+"""How long the headers of a request may take.
+
+For the first request of a connection, the time starts when the connection opens; for later requests, when
+their first bytes arrive.
+"""
 BODY_IDLE_TIMEOUT_S = 30
 """Maximum pause within a request body, so that unauthenticated clients cannot keep connections open."""
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
@@ -33,7 +37,7 @@ BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: c
 URL_WITHOUT_PATH = re.compile(rb"\A(https?://[^/?#]*)(?=[?#]|\Z)", re.IGNORECASE)
 GC_GEN0_THRESHOLD = 10_000
 FLUSH_TIMEOUT_S = 1
-"""How long a stopping process waits until clients have received their last bytes, after settlement."""
+"""How long a stopping process waits for its connections to close, after its requests are settled."""
 FLUSH_POLL_INTERVAL_S = 0.02
 
 
@@ -102,7 +106,8 @@ class LimitedProtocol(HttpToolsProtocol):
     """Rejects requests with too many header fields or bytes while they are still arriving.
 
     httptools has no such limits. It reports a header field only when the field is complete. `header_bytes` is
-    the size of the reported fields, and `received_bytes` the number of received bytes of incomplete headers.
+    the size of the URL and of the fields that httptools has reported. `received_bytes` counts bytes as they
+    arrive, so that a field that is not complete counts too.
     `offer` is the upgrade offer that was removed from a request before it is parsed again.
     """
 
@@ -136,8 +141,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.messages_begun = 0
         super().data_received(data)
         if self.in_headers:
-            # If the data also contains the end of an earlier request, its size does not count. The header
-            # fields that the parser reports still count.
+            # Data that also contains the end of an earlier request is not added to `received_bytes`. The
+            # header fields in it that the parser reports are still added to `header_bytes`.
             self.on_header_bytes(len(data) if self.messages_begun == expected_begins else 0)
         elif self.in_body:
             self.set_deadline(BODY_IDLE_TIMEOUT_S)
@@ -217,10 +222,9 @@ class LimitedProtocol(HttpToolsProtocol):
         return line + b"".join(fields) + b"\r\n"
 
     def send_400_response(self, msg: str) -> None:
-        """Respond with 400, and count the rejection.
+        """Respond with 400, and count the rejection unless a view counts it.
 
-        If a view already has the request, it is not counted here, because the view counts it after the
-        disconnect.
+        A view has the request once its headers are complete, and counts it after the disconnect.
         """
         if not self.in_body:
             telemetry.count_rejected("http", 400)

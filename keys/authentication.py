@@ -90,7 +90,8 @@ async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
 async def lookup(token: tokens.Token, client_ip: Callable[[], str]) -> Principal | None:
     """Return the principal of a key, or None if there is none. Raises TooManyFailures.
 
-    The throttle applies only to a query for a key that is not cached, and that no stale value proves valid.
+    The throttle is checked only before a query: if the key is not cached, and no stale principal verifies the
+    token.
     """
     if token.public_id not in principals:
         stale_principal = principals.get_stale(token.public_id)

@@ -17,7 +17,7 @@ from projects.ids import uuid7_floor
 from projects.models import Project
 
 LOOKBACK = dt.timedelta(hours=1)
-"""By how much the time that a run covers overlaps with the previous run.
+"""How far before the start of the previous run each run begins to look.
 
 The overlap is needed because a request may be settled after the end of its day.
 """
@@ -73,8 +73,8 @@ def detect_thresholds(project: Project, budgets: list[Budget], since: dt.datetim
     )
     created = 0
     for day in (first + dt.timedelta(days=number) for number in range((today - first).days + 1)):
-        # If a budget was changed after the end of a day, it does not alert for that day, unless the day is
-        # within the normal lookback.
+        # For days before the normal lookback, only budgets alert that have not been changed since the end of
+        # that day.
         applicable = [
             budget for budget in budgets if day >= recent or local_change_date(budget, project) <= day
         ]
@@ -89,8 +89,9 @@ def local_change_date(budget: Budget, project: Project) -> dt.date:
 def detect_for_day(project: Project, budgets: list[Budget], day: dt.date, changed_since: dt.datetime) -> int:
     names = {budget.pk: window_name(budget.period, day) for budget in budgets}
     windows = open_window_balances(project, names)
-    # The first request of a window opens it. A window that is not open can have spending only if its budget
-    # was created or changed after the requests. The spending is then summed from the records.
+    # The first request of a window opens it. If a budget is created or changed after requests were settled,
+    # its window can have spending although no request has opened it. The spending is then summed from the
+    # records.
     recently_changed = [
         budget for budget in budgets if budget.pk not in windows and budget.changed_at > changed_since
     ]
@@ -105,8 +106,8 @@ def detect_for_day(project: Project, budgets: list[Budget], day: dt.date, change
 def detect_denials(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
     """Create an alert for the first denial of each hard budget in each window.
 
-    A record with the outcome BUDGET_EXCEEDED can name a shadow budget too: if a stream was aborted, its
-    record names the shadow budget that would have denied the request. Such records create no alert.
+    If a hard budget aborts a stream, the record has the outcome BUDGET_EXCEEDED, but may name a shadow
+    budget: the one that would have denied the request at admission. Such records create no alert.
     """
     # A partial index holds the records of denied requests.
     denied = UsageRecord.objects.for_project(project).filter(

@@ -20,7 +20,7 @@ MAX_ATTEMPTS = 7
 CLAIM_TIMEOUT_S = 300
 """How long a claim lasts. It is longer than any attempt can take.
 
-A mail server may use its whole timeout for each of a dozen commands.
+An e-mail takes about a dozen SMTP commands, and each of them may take the whole timeout.
 """
 MAX_REASON_LENGTH = 200
 DENIAL_THRESHOLD = 0
@@ -38,7 +38,7 @@ class AlertQuerySet(models.QuerySet["Alert"]):
 
 
 class Alert(models.Model):
-    """An alert: in one of its windows, a budget reached a threshold or denied its first request.
+    """An alert: a budget reached a threshold, or denied its first request, in one of the budget's windows.
 
     The unique constraint ensures that only one process creates the alert and its messages.
     """

@@ -24,7 +24,7 @@ UrlParams = Callable[[GatewayRequest], dict[str, Any]]
 def billable(operation: BodyOperation[ClientRequest], url_params: UrlParams | None = None) -> GatewayView:
     """Return the view of a billable operation.
 
-    `url_params` reads the parameters that the URL states outside its path.
+    `url_params` returns arguments that the path does not capture, for example from the query string.
     """
     if url_params is None:
         return GatewayView(operation, partial(gateway.handle, operation=operation))
@@ -38,9 +38,9 @@ def billable(operation: BodyOperation[ClientRequest], url_params: UrlParams | No
 def keyed(
     operation: Operation,
 ) -> Callable[[Callable[..., Awaitable[Response]]], GatewayView]:
-    """Return the view of an operation that needs a key and costs nothing.
+    """Return a decorator that makes the view of an operation that needs a key and costs nothing.
 
-    It calls `handler(caller, **url_params)`.
+    The view calls `handler(caller, **url_params)`.
     """
 
     def decorate(handler: Callable[..., Awaitable[Response]]) -> GatewayView:
@@ -56,7 +56,7 @@ async def respond_to_key(
     writer: ResponseWriter,
     **url_params: Any,
 ) -> None:
-    """Authenticate the caller, and call `handler`, which writes the response."""
+    """Authenticate the caller, call `handler`, and write the response that it returns."""
     async with free_request(operation, request, writer) as free:
         caller = await free.authenticate()
         await free.respond(await handler(caller, **url_params))
@@ -105,7 +105,10 @@ async def free_request(
 def keyless(
     operation: Operation,
 ) -> Callable[[Callable[[GatewayRequest], Awaitable[Response]]], GatewayView]:
-    """Return the view of an operation that needs no key and leaves no record. It calls `handler(request)`."""
+    """Return a decorator that makes the view of an operation that needs no key and leaves no record.
+
+    The view calls `handler(request)`.
+    """
 
     def decorate(handler: Callable[[GatewayRequest], Awaitable[Response]]) -> GatewayView:
         async def run(request: GatewayRequest, writer: ResponseWriter) -> None:

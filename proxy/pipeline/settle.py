@@ -39,7 +39,7 @@ class RequestResult:
     `blocking_budget_id` is the budget that denied the request. `dropped` names the dropped settings.
     `is_recorded` is true if the ledger itself has written the record. `is_deferred` is true if the response
     continues in the background; the record is written when it has ended. `was_background` is true if the
-    response was stored as a background response, but ended with the request.
+    response was stored as a background response, but ended before the request did.
     """
 
     outcome: Outcome
@@ -55,14 +55,14 @@ class RequestResult:
 
 
 INTERRUPTED = RequestResult(Outcome.UNAVAILABLE, 503, "service_unavailable")
-"""The result of a request that was interrupted before it had one."""
+"""The result to record for a request that is interrupted before its own result is known."""
 
 
 async def settle(progress: Progress, result: RequestResult) -> None:
     """Settle a request once, before its response is complete for the client.
 
-    If the request is cancelled during this write, the ledger still completes the write. The client then still
-    gets the response that agrees with the record.
+    If the server cancels the request while the ledger writes the record, the ledger completes the write. The
+    client's response then agrees with the record.
     """
     seconds = time.perf_counter() - received_of(progress).started_at
     match progress:

@@ -135,8 +135,7 @@ class BackgroundTasks:
     async def register_projects(self) -> None:
         """Add all projects to the set of projects that are drained and reaped.
 
-        This repairs the set if Redis has lost only this key, because each process registers a project only
-        once.
+        A process registers a project only once. If Redis loses only this key, this task restores it.
         """
         if await self.acquire_lease():
             async with self.drainer.record_store.transaction() as executor:

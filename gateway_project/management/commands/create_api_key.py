@@ -22,7 +22,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("owner", help="the name of the key: the person or program that uses it")
+        parser.add_argument("owner", help="the name of the key, usually that of its user or program")
         parser.add_argument(
             "scopes", nargs="+", help=f"`all`, or a list of: {', '.join(scopes.ALL_SCOPES[1:])}"
         )

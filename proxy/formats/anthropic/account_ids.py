@@ -29,7 +29,10 @@ OUTPUT_TYPE = "code_execution_output"
 EVENT_MARKERS = (b'"container"', b"code_execution_output", b'"message_start"')
 """Markers of events that issue ids. Only events that contain one of these bytes are decoded."""
 DIAGNOSTICS = "diagnostics"
-"""If the request has this field or `thread`, a later request can refer to the response."""
+"""A field of a request.
+
+If a request has it or `thread`, a later request can refer to the response, so the reader keeps the id.
+"""
 
 
 def counts(kind: str, _id: str, holder: dict[str, Any]) -> bool:

@@ -105,8 +105,8 @@ def render_response(response: Response, request: Request) -> bytes:
 def render_blocks(parts: Iterable[Part], own_tools: Mapping[str, VendorTool]) -> list[dict[str, Any]]:
     """Render the blocks of a response.
 
-    Gemini may send a signature after its last text. It is left out, because no block can carry it: clients
-    show the last block.
+    Gemini may send a signature after its last text. It would be an empty thinking block at the end. It is
+    left out, because clients show the last block.
     """
     blocks = [block for part in parts for block in render_response_part(part, own_tools)]
     while blocks and is_signature_block(blocks[-1]):
@@ -176,7 +176,7 @@ def render_citation(citation: Citation) -> dict[str, Any]:
 
 
 def render_thinking_blocks(part: Thinking) -> list[dict[str, Any]]:
-    """Render redacted thinking and its summary as two blocks."""
+    """Render thinking as a block of its text and signature, and a second block for redacted content."""
     blocks = []
     if part.text or part.signature:
         blocks.append(render_thinking(replace(part, redacted=None)))

@@ -22,7 +22,7 @@ DEFAULT_VALUES = {"temperature": 1, "top_p": 1}
 
 
 def hash_user(request: Request, constraints: Constraints) -> Adapted:
-    """Replace a user identifier that is too long by its hash. Equal identifiers have equal hashes."""
+    """Replace a user identifier that the destination rejects by its hash, which is always the same."""
     row, user = constraints.first("user"), request.user
     if row is None or not user or fits(row, user):
         return request, []
@@ -35,7 +35,11 @@ def fits(row: Constraint, text: str) -> bool:
 
 
 def drop_settings(request: Request, constraints: Constraints) -> Adapted:
-    """Drop the settings that the model rejects, always or while it reasons."""
+    """Drop the settings that the model rejects.
+
+    They are the settings that it always rejects, those that it rejects while it reasons, and one of those
+    that exclude each other.
+    """
     names = constraints.names("unsupported_settings")
     if not (request.reasoning is not None and request.reasoning.effort == "none"):
         names |= constraints.names("sampling")
@@ -46,9 +50,9 @@ def drop_settings(request: Request, constraints: Constraints) -> Adapted:
 
 
 def exclusive_names(request: Request, constraints: Constraints) -> frozenset[str]:
-    """Return one setting of each row whose settings exclude each other, if all of them are set.
+    """Return the settings to drop because they exclude each other: one for each row that is fully set.
 
-    It is a setting with the default value of every model if there is one, else the last setting of the row.
+    It is the first one that has its default value (`DEFAULT_VALUES`), or else the last one of the row.
     """
     return frozenset(
         next(
@@ -91,7 +95,7 @@ def fit_seed(request: Request, constraints: Constraints) -> Adapted:
 
 
 def limit_stop_sequences(request: Request, constraints: Constraints) -> Adapted:
-    """Keep as many of the first stop sequences as are accepted. Drop those that are only white space."""
+    """Drop stop sequences of only white space if they are rejected; keep the first ones of the rest."""
     stop = request.stop
     if constraints.first("blank_stop"):
         stop = tuple(sequence for sequence in stop if sequence.strip())
@@ -134,7 +138,7 @@ def needs_responses(request: Request, constraints: Constraints) -> bool:
 
 
 def fit_tools_to_chat(request: Request, constraints: Constraints) -> Adapted:
-    """Turn reasoning off for models that accept tools in chat completions only without reasoning."""
+    """Turn reasoning off if there are tools that the model accepts in chat only while it does not reason."""
     known = constraints.first("efforts")
     if not needs_responses(request, constraints) or known is None or "none" not in known.names:
         return request, []

@@ -31,8 +31,8 @@ COUNTS = (PROMPT, CACHED, TOOL_PROMPT, OUTPUT, THOUGHTS)
 class StreamUsage(UsageReader):
     """Reads the chunks of a stream, each of which reports the usage so far.
 
-    Until the response has finished and reports its counts, they may lag behind the text, and the output is
-    the larger of both.
+    Until the final usage arrives, the reported counts may lag behind the text. The output is then the larger
+    of the reported count and the gateway's own count.
     """
 
     def __init__(self) -> None:
@@ -50,8 +50,8 @@ class StreamUsage(UsageReader):
     def is_complete(self) -> bool:
         """Return whether the response has ended.
 
-        Google has no final event: a finish reason ends a response. A blocked prompt gets none, and neither
-        does one that gets feedback and no content.
+        Google has no final event: a finish reason ends a response. Two responses end without one: the
+        response to a blocked prompt, and a response with feedback on the prompt but no content.
         """
         return self.saw_finish_reason or self.is_blocked or (self.has_feedback and not self.has_parts)
 
@@ -98,10 +98,10 @@ class StreamUsage(UsageReader):
 
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, and 0.
+    """Return the reported usage and 0; if none is reported, None and the gateway's count of output tokens.
 
-    If it reports none, return None and the gateway's own count of output tokens. A response that cannot be
-    decoded counts by its bytes.
+    Of a response that cannot be decoded as a whole, the parts that can be decoded count; if there are none,
+    its bytes.
     """
     try:
         response = decode_lenient(decode_response_facts, body)
@@ -171,8 +171,8 @@ def parse_counts(metadata: Any) -> dict[str, int]:
 def merge_counts(earlier: dict[str, int], metadata: Any) -> dict[str, int]:
     """Merge the counts of a chunk into those before it. Counts are totals so far.
 
-    Counts that a chunk leaves out stay. If it reports a new total, only those of the prompt stay: Gemini
-    starts over after one of its own tools.
+    Counts that a chunk leaves out stay. But if the chunk has a total, only the earlier counts of the prompt
+    and of cached tokens stay, because Gemini counts from zero again after it has run one of its own tools.
     """
     counts = parse_counts(metadata)
     if isinstance(metadata, dict) and TOTAL in metadata:
@@ -192,7 +192,8 @@ def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: Gr
 def parse_modalities(metadata: Any) -> dict[str, int]:
     """Return the tokens of audio, images and video, which the details list.
 
-    Those of the prompt include tokens read from the cache, but not those that Google's tools have added.
+    Google's details of the prompt include cached tokens, which are subtracted here, but not the tokens of the
+    results of its tools, which are added.
     """
     prompt, cached, tool_prompt, output = (
         tokens_by_modality(metadata, f"{name}TokensDetails")

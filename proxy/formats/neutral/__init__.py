@@ -1,4 +1,4 @@
-"""Neutral types: the common content of all wire formats, frozen and typed.
+"""Neutral types: requests, responses and stream events of no particular wire format, frozen and typed.
 
 Each codec converts between its JSON and these types, never directly between two formats. Content that only
 one format can express is kept as `Opaque` with its origin, so that it is never lost silently. It is rendered

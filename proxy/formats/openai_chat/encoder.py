@@ -203,7 +203,7 @@ class PartEncoder:
             case Opaque(origin="openai_chat", kind=what, value=value) if what == AUDIO_KIND:
                 return {"audio": value}
             case _:
-                return None  # Records of server tools are not sent to this client.
+                return None  # Other parts, such as opaque parts of server tools, are not sent to this client.
 
     def delta(self, text: str) -> dict[str, Any] | None:
         match self.part:
@@ -252,8 +252,9 @@ class ThinkingEncoder(PartEncoder):
 class ToolCallEncoder(PartEncoder):
     """Encodes a tool call. `index` is its number among the calls of the choice.
 
-    `custom` is true if the client declared the tool as custom. If the tool is a function at the provider, its
-    arguments become free text, and vice versa.
+    `custom` is true if the client declared the tool as custom. If the client's tool is custom,
+    but the provider called a function, the arguments become free text. If only the provider's call is custom,
+    its free text becomes JSON arguments.
     """
 
     def __init__(self, call: ToolCall, index: int, *, custom: bool) -> None:

@@ -1,4 +1,4 @@
-"""Settings and items that only the Responses API has, and settings that it does not have."""
+"""Features of the Responses API: settings that only it has or that it lacks, and its server tools."""
 
 import re
 from typing import Any
@@ -19,12 +19,18 @@ OMITTABLE_VALUES: dict[str, Any] = {
     "metadata": {},
     "include": [],
 }
-"""For each setting, a value that changes nothing if it is left out. It is not reported as dropped."""
+"""For each setting, the value that has the same effect as no setting.
+
+A setting with this value is not reported as dropped.
+"""
 SERVER_TOOLS: Settings = {
     "web_search": frozenset({"allowed_domains", "max_uses", "user_location", "search_context_size"}),
     "code_execution": frozenset({"max_uses"}),
 }
-"""OpenAI's server tools, each with its settings. The request has one limit for the calls of all of them."""
+"""OpenAI's server tools, each with its settings.
+
+The API has no `max_uses` for a single tool. If every tool has one, their sum is sent as `max_tool_calls`.
+"""
 NO_SEARCH_MODEL = re.compile(r"gpt-4\.1-nano|gpt-3|gpt-4-|o1")
 """Models without web search (docs/guides/tools-web-search, "Limitations")."""
 UNSUPPORTED_SETTINGS = frozenset({"top_k", "stop", "seed", "presence_penalty", "frequency_penalty"})

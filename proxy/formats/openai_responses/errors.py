@@ -19,7 +19,7 @@ from proxy.formats.provider_errors import (
 )
 
 MAX_SEQUENCE_NUMBER = 2**31 - 1
-"""Number of an error event that is added to a stream: it comes after all other events."""
+"""The sequence number of an error event that the gateway adds to a stream. Other events have lower ones."""
 HTML_TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 ERRORS = ErrorTable(
     (
@@ -92,7 +92,10 @@ def parse_error_object(wire: dict[str, Any], status: int | None = None) -> ApiEr
 
 
 def render_error_fields(error: ApiError, request_id: str) -> dict[str, Any]:
-    """Return the fields of an error; `type` is the kind that operators filter by, `code` the vendor's."""
+    """Return the fields of an error.
+
+    `type` is the gateway's error kind, by which operators filter; `code` is the vendor's code.
+    """
     error = with_context_length_words(error, CONTEXT_LENGTH_WORDS)
     return {
         "message": error.message,

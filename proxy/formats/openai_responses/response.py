@@ -1,4 +1,4 @@
-"""Non-streaming responses, in both directions."""
+"""Responses of the Responses API, parsed and rendered; streams use the functions for single items too."""
 
 import time
 from typing import Any, Literal
@@ -150,7 +150,10 @@ def render_response(response: Response, request: Request) -> bytes:
 
 
 def response_skeleton(request: Request, model: str, created: int | None) -> dict[str, Any]:
-    """Return a response as it begins, with the request's settings and the vendor's defaults."""
+    """Return the fields of a response that is in progress and has no output yet.
+
+    They are the settings of the request, and the vendor's defaults for the others.
+    """
     extras, reasoning = request.unmapped_settings, request.reasoning
     wanted = (
         render_response_format(request.response_format)
@@ -248,7 +251,7 @@ def render_signed_call(call: ToolCall, own_tools: OwnTools) -> list[dict[str, An
 
 
 def render_call_item(call: ToolCall, own_tools: OwnTools, status: Status = "completed") -> dict[str, Any]:
-    """Return a call as an item of the type, and with the name, of the client's declaration of the tool."""
+    """Return a call as an item with the type and the name with which the client declared the tool."""
     vendor = own_tools.declared.get(call.name)
     if vendor is not None and not vendor.group:
         typed = render_typed_call(call, vendor.kind)
@@ -259,9 +262,9 @@ def render_call_item(call: ToolCall, own_tools: OwnTools, status: Status = "comp
 
 
 def render_other_items(part: Part) -> list[dict[str, Any]]:
-    """Return the items of a part that is not a text or call of the client's tools.
+    """Return the items of a part that is neither a text, a refusal, nor a call of a tool of the client.
 
-    Records of another provider's own tools are left out.
+    Opaque parts of another format are left out.
     """
     match part:
         case Thinking():

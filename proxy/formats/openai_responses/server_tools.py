@@ -24,7 +24,10 @@ CLIENT_TOOLS = (
     "computer",
     "computer_use_preview",
 )
-"""Tools whose calls the client answers itself. So is a shell that runs in no container of OpenAI."""
+"""Tools whose calls the client answers itself.
+
+A shell outside of OpenAI's containers is also a tool of the client; `billable_kind` returns no kind for it.
+"""
 CALL_MARKERS = (
     b'"web_search_call"',
     b'"file_search_call"',
@@ -36,7 +39,7 @@ CALL_MARKERS = (
 CONTAINER_TOOLS = {"code_interpreter_call": "code_interpreter", "shell_call": "shell"}
 """Maps the type of a call item to its tool. These tools are billed per container, not per call."""
 DEFAULT_MAX_IMAGES = 4
-"""Images that a request without a limit is assumed to generate at most.
+"""The maximum number of images that is assumed for a request without `max_tool_calls`.
 
 An image costs as much as a hundred searches.
 """
@@ -76,7 +79,8 @@ def memory_suffix(container: Any) -> str:
 def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
     """Return how often each of the provider's tools may be called.
 
-    `max_tool_calls` limits all of them together. A tool whose name is not known counts too.
+    `max_tool_calls` limits all calls together. Any kind could use all of it, so each kind gets the whole
+    limit. A tool whose name is not known counts too.
     """
     kinds = {billable_kind(tool) for tool in dict_items(tools)} - set(CLIENT_TOOLS) - {""}
     limits = dict.fromkeys(kinds, tool_call_limit(max_tool_calls))
@@ -91,7 +95,10 @@ def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
 
 
 def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
-    """Return the calls in a response's output, by kind; `tools` are those that the response repeats."""
+    """Return the calls in a response's output, by kind.
+
+    `tools` are the tools of the request, as the response repeats them.
+    """
     offered = {billable_kind(tool) for tool in dict_items(tools)}
     search = (
         "web_search_preview"
@@ -118,7 +125,7 @@ def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
 
 
 def container_kinds(items: Iterable[dict[str, Any]], declared_kinds: set[str]) -> list[str]:
-    """Return one kind for each container that calls ran in, by the tool that the request offered."""
+    """Return one entry for each container in which calls ran: the kind of its tool, as it was declared."""
     found = {
         (tool, container_id(item)) for item in items if (tool := CONTAINER_TOOLS.get(str(item.get("type"))))
     }

@@ -15,7 +15,7 @@ from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.request import PATH
 from proxy.formats.anthropic.toolsets import TOOLSETS
-from proxy.formats.anthropic.usage import STANDARD_TIER, US_REGION, StreamUsage, measure
+from proxy.formats.anthropic.usage import US_REGION, StreamUsage, measure
 from proxy.formats.anthropic.vendor_tools import CLIENT_TOOLS
 from proxy.formats.anthropic.wire import (
     RequestFields,
@@ -41,6 +41,7 @@ from proxy.formats.metering.billable import (
     DEFAULT_MAX_CALLS,
     UNREADABLE_TIER,
     named_tiers,
+    normalize_tier,
     requested_tier,
     tool_call_limit,
 )
@@ -69,6 +70,8 @@ MESSAGE_FIELDS = token_bounds.field_names("""
 """)
 DECODED_EVENT_MARKERS = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"', b"message_stop")
 """Markers of the events that the meter decodes."""
+KNOWN_CAPACITY = ("", "standard_only")
+"""Values of `service_tier` other than `auto` (platform.claude.com/docs/en/api/service-tiers)."""
 MCP_TOOLSET = "mcp_toolset"
 STOP = b"message_stop"
 
@@ -96,7 +99,7 @@ class MessagesRequest:
             # restriction.
             service_tier=(speed or AUTO_TIER) + ("_global" if request.inference_geo == "global" else ""),
             requested_tiers=named_tiers(
-                service_tier=requested_tier(request.service_tier), speed=speed, inference_geo=region
+                service_tier=capacity_tier(request.service_tier), speed=speed, inference_geo=region
             ),
             assumed_tier="_".join(filter(None, (speed, region))),
             max_billable_extras=max_billable_extras(request),
@@ -174,10 +177,21 @@ def max_input_tokens(request: RequestFields) -> int:
     return token_bounds.TOKENS_PER_REPLY + messages + system + added_tokens
 
 
+def capacity_tier(value: Any) -> str:
+    """Return the tier that `service_tier` asks for. It can only choose whether paid capacity is used."""
+    tier = requested_tier(value)
+    return tier if tier in KNOWN_CAPACITY else UNREADABLE_TIER
+
+
 def requested_speed(value: Any) -> str:
     """Return the service tier for a speed. It is empty for the standard speed."""
-    speed = requested_tier(value)
-    return "" if speed == STANDARD_TIER else speed
+    match requested_tier(value):
+        case "" | "standard":
+            return ""
+        case "fast":
+            return "fast"
+        case _:
+            return UNREADABLE_TIER
 
 
 def requested_region(value: Any) -> str:
@@ -185,7 +199,9 @@ def requested_region(value: Any) -> str:
 
     It is empty for any region. Source: platform.claude.com/docs/en/manage-claude/data-residency.
     """
-    match requested_tier(value):
+    if value and not isinstance(value, str):
+        return UNREADABLE_TIER
+    match normalize_tier(value):
         case "" | "global":
             return ""
         case "us":

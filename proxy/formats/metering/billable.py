@@ -4,6 +4,7 @@ Each kind of tool has the same name in all formats: `web_search`, `file_search`,
 The prices are in `billing/pricing/`.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,8 +18,10 @@ MAX_CALLS = 1_000
 ESTIMATED_PREFIX = "estimated_"
 """Prefix of kinds of tokens that the gateway estimated because the provider did not report them."""
 MAX_TIER_LENGTH = 20
-AUTO_TIER = "auto"
+AUTO_TIER, BATCH_TIER = "auto", "batch"
 UNREADABLE_TIER = "?"
+REGIONAL_TIER = re.compile(r"(.*_)?(us|global)")
+"""Names by which prices distinguish regions of inference. No vendor has such a service tier."""
 MODALITIES = ("input_audio", "input_image", "input_video")
 """Kinds of input tokens that may cost more than text."""
 
@@ -37,9 +40,13 @@ def normalize_tier(reported: Any) -> str:
 def requested_tier(value: Any) -> str:
     """Return the service tier that a request asks for; empty if the provider chooses.
 
-    A value that is not a text becomes a tier for which no price has rates.
+    A value that is not a text becomes a tier for which no price has rates. So do the names of regions, and
+    the tier of batches, which a single request cannot have.
     """
-    return normalize_tier(value) if isinstance(value, str) or not value else UNREADABLE_TIER
+    if value and not isinstance(value, str):
+        return UNREADABLE_TIER
+    tier = normalize_tier(value)
+    return UNREADABLE_TIER if tier == BATCH_TIER or REGIONAL_TIER.fullmatch(tier) else tier
 
 
 def named_tiers(**tiers: str) -> tuple[tuple[str, str], ...]:

@@ -19,8 +19,8 @@ def message(payload: str) -> Body:
     return {
         "type": "agent_message",
         "id": "amsg_1",
-        "author": "/root",
-        "recipient": "/root/sub",
+        "author": "lead",
+        "recipient": "lead/sub",
         "content": [HEADER, {"type": "encrypted_content", "encrypted_content": payload}],
     }
 
@@ -31,7 +31,7 @@ def test_payload_of_another_vendor_is_a_text(provider: str) -> None:
     body = convert_request(
         "openai_responses", provider, openai_responses_request(message("Count the files."))
     ).body
-    assert "Message from /root to /root/sub:\\nTask: Count the files." in json.dumps(body)
+    assert "Message from lead to lead/sub:\\nTask: Count the files." in json.dumps(body)
 
 
 @pytest.mark.parametrize("provider", OTHERS)

@@ -107,6 +107,10 @@ class Environment(BaseSettings):
     ai_gateway_send_operator_key: CommaList = ()
     """Models of AI_GATEWAY_MODEL_ROUTES whose URLs receive OPENAI_API_KEY, whatever their host is."""
     ai_gateway_upstream: str = ""
+    ai_gateway_retry_attempts: int = Field(3, ge=0, le=10)
+    """How often a failed call of a target is repeated."""
+    ai_gateway_retry_delay_ms: int = Field(1000, ge=0, le=60_000)
+    """The delay on which the exponential backoff between two calls is based."""
     ai_gateway_rate_limit_rpm: int | None = Field(None, gt=0)
 
     openai_api_key: str = Field("", validation_alias=AliasChoices("openai_api_key", "ai_gateway_api_key"))

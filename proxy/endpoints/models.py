@@ -37,7 +37,7 @@ async def get_model(caller: Authenticated, model: str) -> Response:
     """Return one model. Raises GatewayError if the key may not use it, or it does not exist."""
     if not caller.principal.allows_model(model):
         raise errors.unknown_model(model)
-    target = await resolve.resolve(caller.principal, model)
+    target = (await resolve.resolve(caller.principal, model)).targets[0]
     if not (is_specific(target, model) or model in await resolve.available_models(caller.principal)):
         raise errors.unknown_model(model)
     return json_response(200, {}, model_object(model, target.account.slug))

@@ -12,15 +12,20 @@ from proxy.http.responses import Headers
 from proxy.pipeline import account_ids, conversion
 from proxy.pipeline.parse import Parsed
 from proxy.routing import resolve
-from proxy.routing.targets import Candidate, Target
+from proxy.routing.targets import Candidate, Resolution, Target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routed:
-    """A request with the targets that serve its model: at least one, and currently exactly one."""
+    """A request with the targets that serve its model: at least one."""
 
     parsed: Parsed[ClientRequest]
-    targets: tuple[Target, ...]
+    resolution: Resolution
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Return the targets in the order in which they are called."""
+        return self.resolution.targets
 
     @property
     def target(self) -> Target:
@@ -28,9 +33,14 @@ class Routed:
         return self.targets[0]
 
     def headers(self) -> Headers:
-        """Return the caller's headers, and the headers that name the provider and model of the target."""
+        """Return the caller's headers, the headers of the resolution, and those that name the target."""
         provider, model = self.target.account.slug, self.target.model
-        return {**self.parsed.headers(), "x-gateway-provider": provider, "x-gateway-model": model}
+        return {
+            **self.parsed.headers(),
+            **self.resolution.headers,
+            "x-gateway-provider": provider,
+            "x-gateway-model": model,
+        }
 
     def usage_entry(self) -> UsageEntry:
         """Return the usage record with the target, and the target's price in the standard tier."""
@@ -68,7 +78,7 @@ async def route(parsed: Parsed[ClientRequest]) -> Routed:
     """
     principal, model = parsed.caller.principal, parsed.client_request.facts.model
     check_model_name(principal, model)
-    return Routed(parsed, (await resolve.resolve(principal, model),))
+    return Routed(parsed, await resolve.resolve(principal, model))
 
 
 def check_model_name(principal: Principal, model: str) -> None:

@@ -7,6 +7,8 @@ default provider.
 
 from dataclasses import replace
 
+from django.conf import settings
+
 from billing import pricing
 from billing.pricing.price_list import price_lists
 from keys.authentication import Principal
@@ -16,13 +18,13 @@ from proxy.providers.catalog import DEMO, OPENAI, PROVIDERS
 from proxy.routing import config_file
 from proxy.routing.accounts import DEMO_ACCOUNT, Account, operator_accounts_for, project_accounts_cache
 from proxy.routing.config_file import ModelRoute
-from proxy.routing.targets import Target, price_for
+from proxy.routing.targets import Resolution, Target, price_for
 
 CATALOG_PROVIDERS = (OPENAI, "anthropic", "gemini")
 
 
-async def resolve(principal: Principal, model: str) -> Target:
-    """Return the target of a model.
+async def resolve(principal: Principal, model: str) -> Resolution:
+    """Return the targets of a model, and how calls are repeated.
 
     Raises GatewayError if no provider of the project serves the model, or if the credential cannot be
     decrypted.
@@ -31,7 +33,9 @@ async def resolve(principal: Principal, model: str) -> Target:
     account, name = resolve_account(model, accounts, operator_accounts_for(principal))
     if account.secret is None:
         raise errors.credential_unreadable()
-    return Target(account, name, price_for(account, name, await price_lists.get(principal.project_id)))
+    target = Target(account, name, price_for(account, name, await price_lists.get(principal.project_id)))
+    env = settings.ENV
+    return Resolution((target,), env.ai_gateway_retry_attempts, env.ai_gateway_retry_delay_ms)
 
 
 def resolve_account(

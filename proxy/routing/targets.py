@@ -1,7 +1,7 @@
 """Types of routing: the account and model of a request, and the plan for sending the request."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from billing.pricing import Price
@@ -15,11 +15,16 @@ from proxy.upstream.response import UpstreamResponse
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The account and the model to which a request is sent. `price` is None if no price is known."""
+    """The account and the model to which a request is sent.
+
+    `price` is None if no price is known. `timeout_s` is the longest wait for the next bytes of the provider,
+    in seconds; if it is None, the timeout of the config file applies.
+    """
 
     account: Account
     model: str
     price: Price | None
+    timeout_s: float | None = None
 
     def default_max_tokens(self, facts: RequestFacts) -> int | None:
         """Return the output limit that applies if the client sets none; None if it is not known."""
@@ -29,6 +34,22 @@ class Target:
     def estimated_input_tokens(self, facts: RequestFacts) -> int:
         """Return the estimated number of tokens that the provider counts for the input."""
         return -(-facts.max_input_tokens // self.account.provider.bytes_per_token)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The targets that serve a model, in the order in which they are called, and how calls are repeated.
+
+    `retry_attempts` is the number of retries of one target, in addition to the first call. `retry_delay_ms`
+    is the delay on which the backoff between two calls is based. `retries_context_length` is true if the next
+    target is called when a prompt is too long for a model. `headers` are added to the response.
+    """
+
+    targets: tuple[Target, ...]
+    retry_attempts: int
+    retry_delay_ms: int
+    retries_context_length: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def price_for(account: Account, model: str, price_list: PriceList) -> Price | None:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.fernet import Fernet
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -197,6 +198,12 @@ class Environment(BaseSettings):
         if value == "domains" and not info.data["gateway_signup_domains"]:
             raise ValueError("GATEWAY_SIGNUP=domains needs GATEWAY_SIGNUP_DOMAINS")
         return value
+
+    def variable(self, name: str) -> str:
+        """Return a variable that the config file names; empty if it is not set."""
+        file = self.model_config.get("env_file")
+        stored = dotenv_values(file) if isinstance(file, str) else {}
+        return os.environ.get(name) or stored.get(name) or ""
 
     @property
     def public_url(self) -> str:

@@ -1,7 +1,7 @@
 import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
-import projects.models
+import projects.models.projects
 from django.conf import settings
 from django.db import migrations, models
 
@@ -31,8 +31,8 @@ class Migration(migrations.Migration):
                 ('concurrency_limit', models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='requests at once')),
                 ('name', models.CharField(max_length=80)),
                 ('slug', models.SlugField(max_length=60, unique=True)),
-                ('timezone', models.CharField(default='UTC', help_text='Days and months of budgets and reports start at midnight in this timezone.', max_length=64, validators=[projects.models.validate_timezone])),
-                ('uses_operator_credentials', models.BooleanField(default=False, help_text="May use the operator\'s own provider keys, set in the environment. Only operators can allow this.")),
+                ('timezone', models.CharField(default='UTC', help_text='Days and months of budgets and reports start at midnight in this timezone.', max_length=64, validators=[projects.models.projects.validate_timezone])),
+                ('uses_operator_credentials', models.BooleanField(default=False, help_text="May use the operator's own provider keys, set in the environment. Only operators can allow this.")),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={

@@ -1,4 +1,5 @@
 import django.db.models.deletion
+import django.utils.timezone
 import proxy.models.credentials
 from django.db import migrations, models
 
@@ -12,6 +13,40 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.CreateModel(
+            name='Route',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(help_text='The model’s name in requests.', max_length=200)),
+                ('strategy', models.CharField(choices=[('ordered', 'Ordered: the first target that works'), ('weighted', 'Weighted: at random by weight'), ('cheapest', 'Cheapest: by the estimated cost of the request'), ('least_latency', 'Least latency: by the time until the response starts')], default='ordered', max_length=20)),
+                ('targets', models.JSONField(default=list)),
+                ('fallbacks', models.JSONField(blank=True, default=list)),
+                ('rule', models.JSONField(blank=True, default=dict)),
+                ('retry_attempts', models.PositiveSmallIntegerField(blank=True, help_text='0 to 10. Empty: the gateway’s setting.', null=True)),
+                ('retry_delay_ms', models.PositiveIntegerField(blank=True, help_text='Up to 60000. Empty: the gateway’s setting.', null=True, verbose_name='retry delay in milliseconds')),
+                ('retries_context_length', models.BooleanField(default=False, verbose_name='call the next target if a prompt is too long for a model')),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='routes', to='projects.project')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='BackgroundResponse',
+            fields=[
+                ('id', models.UUIDField(primary_key=True, serialize=False)),
+                ('account', models.CharField(max_length=60)),
+                ('digest', models.CharField(help_text='As in the issued id of the response.', max_length=64)),
+                ('response_id', models.TextField()),
+                ('entry', models.TextField(help_text='The usage record as an estimate, in JSON.')),
+                ('price', models.TextField(blank=True, help_text='The price of the model in all tiers, in JSON, if it is known.')),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('polls', models.PositiveIntegerField(default=0)),
+                ('next_poll_at', models.DateTimeField(db_index=True)),
+                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='background_responses', to='projects.project')),
+            ],
+            options={
+                'indexes': [models.Index(fields=['project', 'digest'], name='background_by_digest')],
+            },
+        ),
         migrations.CreateModel(
             name='Credential',
             fields=[
@@ -37,7 +72,7 @@ class Migration(migrations.Migration):
                 ('fingerprint', models.CharField(max_length=64)),
                 ('claim_id', models.UUIDField(unique=True)),
                 ('expires_at', models.DateTimeField(db_index=True)),
-                ('sealed_response', models.TextField(blank=True, help_text="Data of customers, encrypted like credentials.")),
+                ('sealed_response', models.TextField(blank=True, help_text='Data of customers, encrypted like credentials.')),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='idempotent_requests', to='projects.project')),
             ],
             options={
@@ -51,6 +86,7 @@ class Migration(migrations.Migration):
                 ('account', models.CharField(max_length=60)),
                 ('kind', models.CharField(max_length=20)),
                 ('digest', models.CharField(max_length=64)),
+                ('model', models.CharField(db_default='', default='', max_length=200)),
                 ('expires_at', models.DateTimeField(db_index=True, null=True)),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='issued_ids', to='projects.project')),
             ],

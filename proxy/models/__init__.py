@@ -1,9 +1,10 @@
-"""Provider credentials, idempotent requests, background responses, and ids that providers issued."""
+"""Provider credentials, routes, idempotent requests, background responses, and issued ids."""
 
 from proxy.models.background_responses import BackgroundResponse, BackgroundResponseQuerySet
 from proxy.models.credentials import Credential
 from proxy.models.idempotent_requests import IdempotentRequest
 from proxy.models.issued_ids import IssuedId, IssuedIdQuerySet
+from proxy.models.routes import Route
 
 __all__ = [
     "BackgroundResponse",
@@ -12,4 +13,5 @@ __all__ = [
     "IdempotentRequest",
     "IssuedId",
     "IssuedIdQuerySet",
+    "Route",
 ]

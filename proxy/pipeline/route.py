@@ -12,6 +12,7 @@ from proxy.http.responses import Headers
 from proxy.pipeline import account_ids, conversion
 from proxy.pipeline.parse import Parsed
 from proxy.routing import resolve
+from proxy.routing.routes.rules import RuleInput
 from proxy.routing.targets import Candidate, Resolution, Target
 
 
@@ -78,7 +79,8 @@ async def route(parsed: Parsed[ClientRequest]) -> Routed:
     """
     principal, model = parsed.caller.principal, parsed.client_request.facts.model
     check_model_name(principal, model)
-    return Routed(parsed, await resolve.resolve(principal, model))
+    given = RuleInput(principal.public_id, parsed.caller.received.request, parsed.client_request)
+    return Routed(parsed, await resolve.resolve(principal, model, given))
 
 
 def check_model_name(principal: Principal, model: str) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote
 
 from django.conf import settings
@@ -12,11 +13,21 @@ from projects.models import Project
 from projects.vault import DecryptionError
 from proxy.models import Credential
 from proxy.providers.base_urls import normalize_base_url
-from proxy.providers.catalog import DEMO, OPENAI, PROVIDERS
-from proxy.providers.provider import CHAT_FORMAT, RESPONSES_FORMAT, Provider
+from proxy.providers.catalog import ANTHROPIC, DEMO, GEMINI, OPENAI, PROVIDERS
+from proxy.providers.provider import (
+    CHAT_FORMAT,
+    GEMINI_FORMAT,
+    MESSAGES_FORMAT,
+    RESPONSES_FORMAT,
+    Provider,
+)
 from proxy.routing import config_file
-from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, configured_key, default_upstream
+from proxy.routing.config_file import AccountDefinition
+from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, configured_key, default_upstream, key_for
 from proxy.routing.operator_routes import Route, environment_routes, yaml_routes
+
+FORMAT_OWNERS = {MESSAGES_FORMAT: ANTHROPIC, GEMINI_FORMAT: GEMINI}
+"""The provider whose rule for base URLs applies to a format; for other formats it is the account's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,8 @@ def operator_accounts_for(principal: Principal) -> tuple[Account, ...]:
 def load_operator_accounts() -> tuple[Account, ...]:
     """Return the accounts for any model of a provider, then the accounts of single model routes.
 
-    If two routes have the same model name, the first one is used.
+    The accounts of the environment come before those of the config file. If two routes have the same model
+    name, the first one is used.
     """
     config = config_file.load()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
@@ -139,6 +151,7 @@ def load_operator_accounts() -> tuple[Account, ...]:
     general = [replace(account, api=api) if account.slug == OPENAI else account for account in general]
     return (
         *general,
+        *(account_from_definition(definition) for definition in config.accounts),
         *(account_for_model_route(route) for route in (*yaml_routes(config), *environment_routes(config))),
     )
 
@@ -151,3 +164,27 @@ def operator_account(slug: str, base_url: str, secret: str, models: frozenset[st
 
 def account_for_model_route(route: Route) -> Account:
     return operator_account(route.provider, route.base_url, route.key.secret, frozenset({route.model}))
+
+
+def account_from_definition(definition: AccountDefinition) -> Account:
+    """Return an account of the config file. Without a key of its own, it uses that of the environment."""
+    provider = PROVIDERS[definition.provider]
+    base_url = normalize_base_url(provider, definition.base_url or provider.base_url)
+    changes: dict[str, Any] = {"quirks": definition.replaced_quirks(provider.quirks)}
+    if definition.api_version:
+        changes["query_string"] = f"api-version={quote(definition.api_version)}"
+    if definition.formats:
+        urls = {format: format_url(provider, base_url, format) for format in definition.formats}
+        base_url, changes["base_urls"] = urls[definition.formats[0]], urls
+    secret = definition.secret() or key_for(definition.provider, base_url, requested=False).secret
+    return Account(
+        definition.name, replace(provider, **changes), base_url, secret, trusted=True, api=definition.api
+    )
+
+
+def format_url(provider: Provider, base_url: str, format: str) -> str:
+    """Return the URL to which the paths of a format are appended, at a server with this base URL."""
+    if base_url == provider.base_url and format in provider.base_urls:
+        return provider.base_urls[format]
+    owner = FORMAT_OWNERS.get(format)
+    return normalize_base_url(PROVIDERS[owner], base_url) if owner else base_url

@@ -1,20 +1,38 @@
 """The operator's routing configuration: AI_GATEWAY_CONFIG (a YAML file) and AI_GATEWAY_MODEL_ROUTES."""
 
-import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from django.conf import settings
 
+from proxy.formats.quirks import Quirks
+from proxy.models.route_definitions import (
+    ANY_REQUEST,
+    RetryAttempts,
+    RetryDelay,
+    RouteDefinition,
+    RuleDefinition,
+    Strategy,
+    TargetDefinition,
+    parse_duration,
+)
 from proxy.providers import base_urls
-from proxy.providers.catalog import DEMO, PROVIDERS
+from proxy.providers.catalog import COMPATIBLE, DEMO, PROVIDERS
 from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, default_upstream, origin_of
 
-DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-SECONDS_PER_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 DEFAULT_TIMEOUT_S = 300.0
+VARIABLE_MARK = "$"
+"""An API key that begins with this mark is the name of the environment variable that contains the key."""
+
+Api = Literal["", "chat", "responses"]
+"""The OpenAI API of a server.
+
+It is `chat` if the server has only chat completions, and `responses` if requests are to be converted to the
+Responses API.
+"""
+FormatName = Literal["openai_chat", "openai_responses", "anthropic", "gemini"]
 
 
 class ConfigError(Exception):
@@ -22,21 +40,96 @@ class ConfigError(Exception):
 
 
 class ModelRoute(msgspec.Struct, frozen=True):
-    """An entry of `models` in the YAML file."""
+    """An entry of `models` in the YAML file: a model at one provider, or a route with targets.
+
+    `model` is the model's name at the provider; if it is empty, it is `name`. `base_url` replaces the URL of
+    the operator's account at the provider. `send_operator_key` sends the operator's key to it, even if its
+    host is not the provider's.
+    """
 
     name: str
-    provider: str
+    provider: str = ""
+    model: str = ""
     description: str = ""
-    api: Literal["", "chat", "responses"] = ""
-    """The OpenAI API that serves the model.
-
-    It is `chat` if the server has only chat completions, and `responses` if requests are to be converted to
-    the Responses API.
-    """
+    api: Api = ""
     base_url: str = ""
-    """The URL of the model, which replaces the URL of the operator's account at the provider."""
     send_operator_key: bool = False
-    """Whether to send the operator's key to `base_url`, even if its host is not the provider's."""
+    targets: tuple[TargetDefinition, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    strategy: Strategy = "ordered"
+    rule: RuleDefinition = ANY_REQUEST
+    retry_attempts: RetryAttempts | None = None
+    retry_delay_ms: RetryDelay | None = None
+    retries_context_length: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.provider) == bool(self.targets):
+            raise ValueError("a model has either a provider or targets")
+        if self.base_url and self.rule != ANY_REQUEST:
+            raise ValueError("a model with a base_url has no rule; name an account of `accounts` as target")
+
+    @property
+    def definition(self) -> RouteDefinition:
+        """Return the route that serves the model."""
+        own = (TargetDefinition(self.provider, self.model),) if self.provider else self.targets
+        return RouteDefinition(
+            self.name,
+            own,
+            self.fallbacks,
+            self.strategy,
+            self.rule,
+            self.retry_attempts,
+            self.retry_delay_ms,
+            self.retries_context_length,
+        )
+
+
+class AccountDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An entry of `accounts` in the YAML file: an account of the operator at a provider or a server.
+
+    `models` can be called without the prefix `name/`. `formats` are the formats of the server, of which
+    conversions prefer the first one. `quirks` replaces the fields of `Quirks` that it names.
+    """
+
+    name: str
+    provider: str = COMPATIBLE
+    base_url: str = ""
+    api_key: str = ""
+    models: tuple[str, ...] = ()
+    formats: tuple[FormatName, ...] = ()
+    api: Api = ""
+    api_version: str = ""
+    quirks: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if self.provider not in PROVIDERS or self.provider == DEMO:
+            raise ValueError(f"unknown provider {self.provider!r}")
+        if not self.name or "/" in self.name or self.name in PROVIDERS.keys() - {self.provider}:
+            raise ValueError(f"{self.name!r} cannot be the name of an account at {self.provider}")
+        if not (self.base_url or PROVIDERS[self.provider].base_url):
+            raise ValueError(f"the account {self.name!r} needs a base_url")
+        self.replaced_quirks(Quirks())
+
+    @property
+    def target(self) -> TargetDefinition:
+        """Return the target for the models of the account."""
+        return TargetDefinition(self.name)
+
+    def replaced_quirks(self, quirks: Quirks) -> Quirks:
+        """Return the quirks of the provider with the changes of this account. Raises ValueError."""
+        own = {name: getattr(quirks, name) for name in Quirks.__dataclass_fields__}
+        if unknown := self.quirks.keys() - own.keys():
+            raise ValueError(f"unknown quirks: {', '.join(sorted(unknown))}; known: {', '.join(own)}")
+        return msgspec.convert(own | self.quirks, Quirks, from_attributes=True)
+
+    def secret(self) -> str:
+        """Return the API key. Raises ConfigError if its variable is not set."""
+        if not self.api_key.startswith(VARIABLE_MARK):
+            return self.api_key
+        name = self.api_key.removeprefix(VARIABLE_MARK)
+        if value := settings.ENV.variable(name):
+            return str(value)
+        raise ConfigError(f"the account {self.name!r} needs the variable {name}, which is not set")
 
 
 class OperatorConfig(msgspec.Struct, frozen=True):
@@ -46,6 +139,7 @@ class OperatorConfig(msgspec.Struct, frozen=True):
     """
 
     version: str | float | int = "1.0"
+    accounts: tuple[AccountDefinition, ...] = ()
     models: tuple[ModelRoute, ...] = ()
     default_provider: str = ""
     timeout: str | float | int = DEFAULT_TIMEOUT_S
@@ -63,21 +157,51 @@ def load() -> OperatorConfig:
     """Return the configuration, which a process reads only once. Raises ConfigError."""
     env = settings.ENV
     config = read_file(env.ai_gateway_config) if env.ai_gateway_config else OperatorConfig()
-    for name in [*(model.provider for model in config.models), config.default_provider]:
-        if name and name not in PROVIDERS:
-            raise ConfigError(
-                f"{env.ai_gateway_config}: unknown provider {name!r}; known: {', '.join(PROVIDERS)}"
-            )
-    parse_duration(config.timeout)
+    file = str(env.ai_gateway_config)
+    check_provider_names(config, file)
+    check_timeout(config, file)
     check_default_upstreams()
+    for account in config.accounts:
+        check_account(account, file)
     for model in config.models:
-        check_route(model, str(env.ai_gateway_config))
+        check_route(model, file)
     routes = parse_model_urls(env.ai_gateway_model_routes)
     if unknown := set(env.ai_gateway_send_operator_key) - routes.keys():
         names = ", ".join(sorted(unknown))
         raise ConfigError(f"AI_GATEWAY_SEND_OPERATOR_KEY: AI_GATEWAY_MODEL_ROUTES has no model {names}")
     by_name = {model.name: model for model in config.models}
     return msgspec.structs.replace(config, model_urls=routes, models_by_name=by_name)
+
+
+def check_provider_names(config: OperatorConfig, file: str) -> None:
+    """Raise ConfigError for a name that is neither a provider nor an account, or for two equal accounts."""
+    accounts = [account.name for account in config.accounts]
+    if repeated := {name for name in accounts if accounts.count(name) > 1}:
+        raise ConfigError(f"{file}: several accounts are named {', '.join(sorted(repeated))}")
+    known = [*PROVIDERS, *(name for name in accounts if name not in PROVIDERS)]
+    targets = [target.provider for model in config.models for target in model.definition.targets]
+    for name in [*targets, config.default_provider]:
+        if name and name not in known:
+            raise ConfigError(f"{file}: unknown provider {name!r}; known: {', '.join(known)}")
+
+
+def check_timeout(config: OperatorConfig, file: str) -> None:
+    try:
+        parse_duration(config.timeout)
+    except ValueError as error:
+        raise ConfigError(f"{file}: timeout: {error}") from None
+
+
+def check_account(account: AccountDefinition, file: str) -> None:
+    """Raise ConfigError if the URL or the key of an account cannot work."""
+    try:
+        account.secret()
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    if account.base_url:
+        check_provider_url(
+            account.provider, account.base_url, f"{file}: the account {account.name!r}: base_url"
+        )
 
 
 def check_default_upstreams() -> None:
@@ -92,14 +216,20 @@ def check_route(model: ModelRoute, file: str) -> None:
     if model.base_url and model.provider == DEMO:
         raise ConfigError(f"{file}: {model.name!r}: the demo has no base_url")
     if model.base_url:
-        where = f"{file}: {model.name!r}: base_url"
-        check_base_url(model.base_url, where)
-        try:
-            base_urls.check_base_url(PROVIDERS[model.provider], model.base_url)
-        except base_urls.UnusableBaseURL as error:
-            raise ConfigError(f"{where}: {error}") from None
+        if model.provider not in PROVIDERS:
+            raise ConfigError(f"{file}: {model.name!r}: an account already has a URL, so omit base_url")
+        check_provider_url(model.provider, model.base_url, f"{file}: {model.name!r}: base_url")
     if model.send_operator_key and not model.base_url:
         raise ConfigError(f"{file}: {model.name!r}: send_operator_key needs a base_url")
+
+
+def check_provider_url(provider: str, base_url: str, where: str) -> None:
+    """Raise ConfigError for an invalid URL, or for one that cannot work with the provider."""
+    check_base_url(base_url, where)
+    try:
+        base_urls.check_base_url(PROVIDERS[provider], base_url)
+    except base_urls.UnusableBaseURL as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def check_base_url(base_url: str, where: str) -> None:
@@ -133,13 +263,3 @@ def parse_model_urls(text: str) -> dict[str, str]:
         routes[name] = f"http{address}".rstrip("/")
         check_base_url(routes[name], f"AI_GATEWAY_MODEL_ROUTES: the address of {name!r}")
     return routes
-
-
-def parse_duration(value: str | float | int) -> float:
-    """Return a duration in seconds. Raises ConfigError."""
-    if not isinstance(value, str):
-        return float(value)
-    parts = DURATION_PART.findall(value)
-    if "".join(number + unit for number, unit in parts) != value or not parts:
-        raise ConfigError(f"timeout: {value!r} is not a duration such as 90s or 5m")
-    return sum(float(number) * SECONDS_PER_UNIT[unit] for number, unit in parts)

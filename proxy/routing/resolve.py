@@ -1,125 +1,171 @@
-"""Find the account that serves a model, and the model's name at that account.
+"""Resolve a model's name to targets: accounts, the model's name there, and prices.
 
-The sources are searched in this order, and the first one that has the name decides: the project's own
+The sources are searched in this order, and the first one that has the name decides: the project's routes and
 credentials, the operator's YAML file, AI_GATEWAY_MODEL_ROUTES, `provider/model`, the bundled prices, the
 default provider.
 """
 
-from dataclasses import replace
+import datetime as dt
+from collections.abc import Iterator
 
 from django.conf import settings
 
-from billing import pricing
-from billing.pricing.price_list import price_lists
+from billing.pricing import Price
+from billing.pricing.price_list import PriceList, price_lists
 from keys.authentication import Principal
+from projects.config_cache import ConfigCache
 from proxy import errors
-from proxy.providers import demo
-from proxy.providers.catalog import DEMO, OPENAI, PROVIDERS
+from proxy.models import Route as StoredRoute
+from proxy.models.route_definitions import RouteDefinition
 from proxy.routing import config_file
-from proxy.routing.accounts import DEMO_ACCOUNT, Account, operator_accounts_for, project_accounts_cache
-from proxy.routing.config_file import ModelRoute
+from proxy.routing.accounts import Account, load_accounts, operator_accounts_for
+from proxy.routing.config_file import OperatorConfig
+from proxy.routing.routes.builder import build_table
+from proxy.routing.routes.model_life import life_headers, served_model
+from proxy.routing.routes.route import Route, RouteTarget
+from proxy.routing.routes.rules import RuleInput
+from proxy.routing.routes.strategies import ASSUMED_OUTPUT_TOKENS, order
+from proxy.routing.routes.table import RoutingTable
 from proxy.routing.targets import Resolution, Target, price_for
 
-CATALOG_PROVIDERS = (OPENAI, "anthropic", "gemini")
+MAX_TARGETS = 16
+"""Maximum number of targets of one request, credentials in turn included."""
 
 
-async def resolve(principal: Principal, model: str) -> Resolution:
-    """Return the targets of a model, and how calls are repeated.
+class ProjectRouting:
+    """The routes and credentials of a project, and the routing table that was built from them."""
 
-    Raises GatewayError if no provider of the project serves the model, or if the credential cannot be
-    decrypted.
+    def __init__(self, definitions: tuple[RouteDefinition, ...], accounts: tuple[Account, ...]) -> None:
+        self.definitions, self.accounts = definitions, accounts
+        self.built_for: tuple[tuple[Account, ...], OperatorConfig] | None = None
+        self.built = RoutingTable({}, {}, None)
+
+    def table(self, operator_accounts: tuple[Account, ...]) -> RoutingTable:
+        """Return the routing table with these accounts of the operator. It is built only if they change."""
+        config = config_file.load()
+        if (
+            self.built_for is None
+            or self.built_for[0] is not operator_accounts
+            or self.built_for[1] is not config
+        ):
+            self.built = build_table(self.definitions, self.accounts, operator_accounts, config)
+            self.built_for = operator_accounts, config
+        return self.built
+
+
+def load_project_routing(project_id: int) -> ProjectRouting:
+    routes = StoredRoute.objects.filter(project=project_id).order_by("pk")
+    return ProjectRouting(tuple(route.definition() for route in routes), load_accounts(project_id))
+
+
+project_routing_cache: ConfigCache[int, ProjectRouting] = ConfigCache(load_project_routing)
+
+
+async def resolve(principal: Principal, model: str, given: RuleInput | None = None) -> Resolution:
+    """Return the targets of a model, and how calls are repeated. If `given` is None, rules are ignored.
+
+    Raises GatewayError if no provider of the project serves the model, or if no credential can be decrypted.
     """
-    accounts = await project_accounts_cache.get(principal.project_id)
-    account, name = resolve_account(model, accounts, operator_accounts_for(principal))
-    if account.secret is None:
-        raise errors.credential_unreadable()
-    target = Target(account, name, price_for(account, name, await price_lists.get(principal.project_id)))
-    env = settings.ENV
-    return Resolution((target,), env.ai_gateway_retry_attempts, env.ai_gateway_retry_delay_ms)
+    table = await routing_table(principal)
+    prices = await price_lists.get(principal.project_id)
+    return Lookup(table, given, prices, dt.datetime.now(dt.UTC).date()).resolution(model)
 
 
-def resolve_account(
-    model: str, project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
-) -> tuple[Account, str]:
-    """Return the account that serves a model, and the model's name there. Raises GatewayError."""
-    if exact := explicit_route(model, project_accounts, operator_accounts):
-        return exact, model
-    by_name = accounts_by_name(project_accounts, operator_accounts)
-    prefix, slash, rest = model.partition("/")
-    if slash and rest and prefix in by_name:
-        return by_name[prefix], rest
-    if slash and prefix in PROVIDERS:
-        raise missing_credential(model, prefix)
-    for slug in CATALOG_PROVIDERS:
-        if slug in by_name and pricing.find_model(PROVIDERS[slug].pricing_provider, model):
-            return by_name[slug], model
-    return default_account(model, by_name), model
+async def routing_table(principal: Principal) -> RoutingTable:
+    """Return the routing table of the key's project."""
+    routing = await project_routing_cache.get(principal.project_id)
+    return routing.table(operator_accounts_for(principal))
 
 
-def explicit_route(
-    model: str, project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
-) -> Account | None:
-    """Return the account that is configured for exactly this model name, or None."""
-    config = config_file.load()
-    for account in project_accounts:
-        if model in account.models:
-            return account
-    if (route := config.models_by_name.get(model)) and not route.base_url:
-        by_name = {DEMO: DEMO_ACCOUNT, **accounts_by_name(project_accounts, operator_accounts)}
-        if route.provider not in by_name:
-            raise missing_credential(model, route.provider)
-        return with_api(by_name[route.provider], route)
-    for account in operator_accounts:
-        if model in account.models:
-            return with_api(account, route) if route else account
-    if route:
-        raise missing_credential(model, route.provider)
-    return DEMO_ACCOUNT if model in demo.MODELS else None
+class Lookup:
+    """The lookup of one request in a routing table."""
+
+    def __init__(
+        self, table: RoutingTable, given: RuleInput | None, prices: PriceList, today: dt.date
+    ) -> None:
+        self.table, self.given, self.prices, self.today = table, given, prices, today
+
+    def resolution(self, model: str) -> Resolution:
+        """Return the targets of a model. Raises GatewayError."""
+        route = self.table.find(model, self.given)
+        found = list(self.route_targets(route, {model}))
+        targets = tuple(self.target(*each) for each in unique(found) if each[0].secret is not None)
+        if not targets:
+            raise errors.credential_unreadable() if found else unusable(route)
+        env, (first, named, _) = settings.ENV, found[0]
+        return Resolution(
+            targets,
+            env.ai_gateway_retry_attempts if route.retry_attempts is None else route.retry_attempts,
+            env.ai_gateway_retry_delay_ms if route.retry_delay_ms is None else route.retry_delay_ms,
+            route.retries_context_length,
+            life_headers(first, named, served_model(first, named, self.today)),
+        )
+
+    def route_targets(self, route: Route, visited: set[str]) -> Iterator[tuple[Account, str, RouteTarget]]:
+        """Yield each account with the model that the route names there, then those of the fallbacks."""
+        for target in order(route.targets, route.strategy, self.price_of, self.estimated_tokens()):
+            for account in target.pool.next_order():
+                yield account, target.model, target
+        for name in route.fallbacks:
+            if name not in visited:
+                visited.add(name)
+                yield from self.fallback_targets(name, visited)
+
+    def fallback_targets(self, name: str, visited: set[str]) -> Iterator[tuple[Account, str, RouteTarget]]:
+        try:
+            fallback = self.table.find(name, self.given)
+        except errors.GatewayError:
+            # The routes page shows this problem. The other targets can still serve the request.
+            return
+        yield from self.route_targets(fallback, visited)
+
+    def estimated_tokens(self) -> tuple[int, int]:
+        """Return the estimated input and output tokens of the request."""
+        if self.given is None:
+            return 1, 1
+        facts = self.given.client_request.facts
+        output = ASSUMED_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
+        return facts.max_input_tokens, min(output, ASSUMED_OUTPUT_TOKENS)
+
+    def price_of(self, target: RouteTarget) -> Price | None:
+        account = target.pool.accounts[0]
+        return price_for(account, served_model(account, target.model, self.today), self.prices)
+
+    def target(self, account: Account, model: str, target: RouteTarget) -> Target:
+        served = served_model(account, model, self.today)
+        return Target(account, served, price_for(account, served, self.prices), target.timeout_s)
 
 
-def with_api(account: Account, route: ModelRoute) -> Account:
-    """Return the account with the API that the operator has set for this model."""
-    return replace(account, api=route.api) if route.api else account
+def unique(
+    found: list[tuple[Account, str, RouteTarget]],
+) -> list[tuple[Account, str, RouteTarget]]:
+    """Return the first MAX_TARGETS targets without repetitions of a model at an account."""
+    if len(found) == 1:
+        return found
+    distinct = {(id(account), model): (account, model, target) for account, model, target in reversed(found)}
+    return list(reversed(distinct.values()))[:MAX_TARGETS]
 
 
-def accounts_by_name(
-    project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
-) -> dict[str, Account]:
-    """Return accounts by provider and by name. A project's account takes precedence over the operator's."""
-    general = [account for account in operator_accounts if not account.models]
-    by_provider = {account.provider.slug: account for account in (*general, *reversed(project_accounts))}
-    return by_provider | {account.slug: account for account in project_accounts}
-
-
-def missing_credential(model: str, provider: str) -> errors.GatewayError:
-    hint = "" if provider == DEMO else f" It needs a credential for {PROVIDERS[provider].name}."
-    return errors.unknown_model(model, hint)
-
-
-def default_account(model: str, accounts_by_slug: dict[str, Account]) -> Account:
-    """Return the operator's default provider, or the only account.
-
-    Raises GatewayError if there is neither.
-    """
-    chosen = config_file.load().default_provider
-    if chosen == DEMO:
-        return DEMO_ACCOUNT
-    if chosen in accounts_by_slug:
-        return accounts_by_slug[chosen]
-    accounts = set(accounts_by_slug.values())
-    if len(accounts) == 1:
-        return accounts.pop()
-    raise errors.unknown_model(model)
+def unusable(route: Route) -> errors.GatewayError:
+    """Return the error for a route without any usable target."""
+    reasons = " ".join(route.problems)
+    if route.is_projects:
+        return errors.invalid_route(route.name, reasons)
+    return errors.unknown_model(route.name, f" {reasons}" if reasons else "")
 
 
 async def available_models(principal: Principal) -> dict[str, str]:
     """Return the models that the key may use by name. Each has its provider or credential."""
-    project_accounts = await project_accounts_cache.get(principal.project_id)
-    operator_accounts = operator_accounts_for(principal)
-    config, by_name = config_file.load(), accounts_by_name(project_accounts, operator_accounts)
-    names = {name: account.slug for account in project_accounts for name in sorted(account.models)}
-    served = (model for model in config.models if model.provider in by_name or model.provider == DEMO)
-    names |= {model.name: model.provider for model in served if not model.base_url}
-    names |= {name: account.slug for account in operator_accounts for name in account.models}
-    names |= dict.fromkeys(demo.MODELS, DEMO)
-    return {name: owner for name, owner in names.items() if principal.allows_model(name)}
+    table = await routing_table(principal)
+    names = {name: owner(routes[0]) for name, routes in table.routes.items() if is_served(routes[0])}
+    return {name: owned_by for name, owned_by in names.items() if principal.allows_model(name)}
+
+
+def is_served(route: Route) -> bool:
+    """Return whether a route is listed: it has a target, or fallbacks without problems."""
+    return bool(route.targets or (route.fallbacks and not route.problems))
+
+
+def owner(route: Route) -> str:
+    """Return the provider or credential of the first target, or the first fallback if there is no target."""
+    return route.targets[0].pool.accounts[0].slug if route.targets else route.fallbacks[0]

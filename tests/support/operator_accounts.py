@@ -1,13 +1,23 @@
-"""Accounts and models of the operator, at the local upstream, for the running gateway."""
+"""Accounts and models of the operator: for the running gateway, and for lookups without a database."""
 
-from collections.abc import Iterator
+import datetime as dt
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 
+from billing.pricing.price_list import PriceList
+from proxy.models.route_definitions import RouteDefinition
 from proxy.routing import accounts, config_file
+from proxy.routing.accounts import Account
+from proxy.routing.resolve import Lookup
+from proxy.routing.routes.builder import build_table
+from proxy.routing.routes.rules import RuleInput
+from proxy.routing.targets import Resolution
+
+TODAY = dt.date(2026, 12, 1)
 
 
 @contextmanager
@@ -30,3 +40,24 @@ def operator_accounts(root: str, config: Path) -> Iterator[None]:
 def forget_configuration() -> None:
     config_file.load.cache_clear()
     accounts.load_operator_accounts.cache_clear()
+
+
+def resolution(
+    model: str,
+    own: Sequence[Account] = (),
+    operator: Sequence[Account] = (),
+    routes: Sequence[RouteDefinition] = (),
+    given: RuleInput | None = None,
+    today: dt.date = TODAY,
+) -> Resolution:
+    """Return the resolution of a model by a project's accounts and routes, and the operator's accounts."""
+    table = build_table(routes, own, operator, config_file.load())
+    return Lookup(table, given, PriceList(()), today).resolution(model)
+
+
+def first_target(
+    model: str, own: Sequence[Account] = (), operator: Sequence[Account] = ()
+) -> tuple[Account, str]:
+    """Return the account and the model's name of the first target."""
+    target = resolution(model, own, operator).targets[0]
+    return target.account, target.model

@@ -9,9 +9,10 @@ from django.conf import settings
 from structlog.testing import LogCapture
 
 from proxy.errors import GatewayError
-from proxy.routing import accounts, config_file, operator_routes, resolve
+from proxy.routing import accounts, config_file, operator_routes
 from proxy.routing.config_file import ConfigError
 from tests.support.gateway_server import GatewayProcess
+from tests.support.operator_accounts import first_target
 from tests.support.upstream_server import LocalUpstream
 
 KEY = "sk-operator-0123456789"
@@ -43,7 +44,7 @@ def configure(tmp_path: Path) -> Iterator[Configure]:
 
 
 def secret_of(model: str) -> str | None:
-    account, _ = resolve.resolve_account(model, (), accounts.load_operator_accounts())
+    account, _ = first_target(model, (), accounts.load_operator_accounts())
     return account.secret
 
 
@@ -123,10 +124,7 @@ def test_a_yaml_route_with_a_url_follows_the_same_rule(configure: Configure) -> 
     configure("plain:http://later.example/v1", YAML, anthropic_api_key="sk-ant-key")
     secrets = {model: secret_of(model) for model in ("plain", "keyed", "claude", "sonnet", "hosted")}
     assert secrets == {"plain": "", "keyed": KEY, "claude": "", "sonnet": "sk-ant-key", "hosted": KEY}
-    assert (
-        resolve.resolve_account("plain", (), accounts.load_operator_accounts())[0].base_url
-        == "http://llm.example/v1"
-    )
+    assert first_target("plain", (), accounts.load_operator_accounts())[0].base_url == "http://llm.example/v1"
 
 
 def test_a_yaml_route_serves_only_projects_with_operator_credentials(
@@ -134,7 +132,7 @@ def test_a_yaml_route_serves_only_projects_with_operator_credentials(
 ) -> None:
     configure("", YAML)
     with pytest.raises(GatewayError, match="does not exist"):
-        resolve.resolve_account("keyed", (), ())
+        first_target("keyed", (), ())
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ import pytest
 from django.conf import settings
 
 from proxy.errors import GatewayError
+from proxy.models.route_definitions import parse_duration
 from proxy.providers.catalog import PROVIDERS
-from proxy.routing import accounts, config_file, resolve
+from proxy.routing import accounts, config_file
 from proxy.routing.accounts import Account
-from proxy.routing.config_file import ConfigError, parse_duration, parse_model_urls
+from proxy.routing.config_file import ConfigError, parse_model_urls
+from tests.support.operator_accounts import first_target
 
 OPENAI = Account("openai", PROVIDERS["openai"], "https://api.openai.com/v1", "sk", trusted=True)
 ANTHROPIC = Account("anthropic", PROVIDERS["anthropic"], "https://api.anthropic.com", "sk", trusted=True)
@@ -39,8 +41,8 @@ def configure(tmp_path: Path) -> Iterator[Callable[..., None]]:
 
 def test_a_projects_own_credential_comes_first(configure: Callable[..., None]) -> None:
     configure("models: [{name: llama3, provider: openai}]")
-    assert resolve.resolve_account("llama3", (LOCAL,), (OPENAI,)) == (LOCAL, "llama3")
-    assert resolve.resolve_account("local/any/thing", (LOCAL,), (OPENAI,)) == (LOCAL, "any/thing")
+    assert first_target("llama3", (LOCAL,), (OPENAI,)) == (LOCAL, "llama3")
+    assert first_target("local/any/thing", (LOCAL,), (OPENAI,)) == (LOCAL, "any/thing")
 
 
 def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(
@@ -50,8 +52,8 @@ def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(
         "models: [{name: openai/odd, provider: anthropic}]",
         ai_gateway_model_routes="openai/odd:http://a/v1,llama:http://b/v1",
     )
-    assert resolve.resolve_account("openai/odd", (), (OPENAI, ANTHROPIC)) == (ANTHROPIC, "openai/odd")
-    account, name = resolve.resolve_account("llama", (), (OPENAI, *accounts.load_operator_accounts()))
+    assert first_target("openai/odd", (), (OPENAI, ANTHROPIC)) == (ANTHROPIC, "openai/odd")
+    account, name = first_target("llama", (), (OPENAI, *accounts.load_operator_accounts()))
     assert (account.base_url, account.provider.slug, name, account.trusted) == (
         "http://b/v1",
         "compatible",
@@ -61,23 +63,23 @@ def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(
 
 
 def test_bundled_catalog_resolves_the_provider(configure: Callable[..., None]) -> None:
-    assert resolve.resolve_account("gpt-4o-mini", (), (OPENAI, ANTHROPIC)) == (OPENAI, "gpt-4o-mini")
-    assert resolve.resolve_account("claude-sonnet-4-5", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
+    assert first_target("gpt-4o-mini", (), (OPENAI, ANTHROPIC)) == (OPENAI, "gpt-4o-mini")
+    assert first_target("claude-sonnet-4-5", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
 
 
 def test_unknown_names_go_to_the_default_provider_or_the_only_account(configure: Callable[..., None]) -> None:
-    assert resolve.resolve_account("homemade", (), (OPENAI,)) == (OPENAI, "homemade")
+    assert first_target("homemade", (), (OPENAI,)) == (OPENAI, "homemade")
     with pytest.raises(GatewayError, match="does not exist"):
-        resolve.resolve_account("homemade", (), (OPENAI, ANTHROPIC))
+        first_target("homemade", (), (OPENAI, ANTHROPIC))
     configure("default_provider: anthropic")
-    assert resolve.resolve_account("homemade", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
+    assert first_target("homemade", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
 
 
 def test_a_provider_without_a_credential_is_named(configure: Callable[..., None]) -> None:
     for model in ("gemini/pro", "claude"):
         configure("models: [{name: claude, provider: gemini}]")
         with pytest.raises(GatewayError, match="needs a credential for Google Gemini"):
-            resolve.resolve_account(model, (), (OPENAI,))
+            first_target(model, (), (OPENAI,))
 
 
 def test_routes_are_split_at_the_last_http() -> None:
@@ -116,7 +118,7 @@ def test_invalid_config_file_is_reported(configure: Callable[..., None], yaml: s
 
 def test_a_route_sets_the_format_for_clients_of_other_formats(configure: Callable[..., None]) -> None:
     configure("models: [{name: deep, provider: openai, api: responses}, {name: plain, provider: openai}]")
-    deep, plain = (resolve.resolve_account(name, (), (OPENAI,))[0] for name in ("deep", "plain"))
+    deep, plain = (first_target(name, (), (OPENAI,))[0] for name in ("deep", "plain"))
     assert [
         deep.format_for(client) for client in ("anthropic", "gemini", "openai_responses", "openai_chat")
     ] == [
@@ -156,7 +158,7 @@ def test_the_operator_can_say_which_api_a_server_has(
     fields = ", ".join(filter(None, ("name: house", "provider: openai", model and f"api: {model}", own_url)))
     configure(f"models: [{{{fields}}}]", openai_api=variable, openai_base_url="http://127.0.0.1:1/v1")
     own = accounts.load_operator_accounts()
-    house = resolve.resolve_account("house", (), own)[0]
+    house = first_target("house", (), own)[0]
     assert formats_of(house) == (formats if model or not own_url else DEFAULT_FORMATS)
 
 
@@ -165,7 +167,7 @@ def test_the_api_of_the_environment_applies_to_every_model_of_the_account(
 ) -> None:
     configure(openai_api="chat", openai_base_url="http://127.0.0.1:1/v1")
     for name in ("gpt-4o-mini", "openai/qwen3", "whatever"):
-        account, _ = resolve.resolve_account(name, (), accounts.load_operator_accounts())
+        account, _ = first_target(name, (), accounts.load_operator_accounts())
         assert formats_of(account) == ["openai_chat"] * 4
 
 

@@ -1,0 +1,46 @@
+"""The life of a model at its vendor: what the client is told before and after its retirement.
+
+Retirements apply to the vendor's own API only. Azure deployments, compatible servers and routed hosts have
+schedules of their own.
+"""
+
+import datetime as dt
+
+from billing.pricing.retirements import Retirement, current_model, find_retirement
+from proxy.providers.catalog import ANTHROPIC, GEMINI, OPENAI, PROVIDERS
+from proxy.routing.accounts import Account
+
+VENDORS = (OPENAI, ANTHROPIC, GEMINI)
+RETIREMENT_HEADER = "x-gateway-model-retirement"
+REDIRECT_HEADER = "x-gateway-redirected-from"
+
+
+def is_vendors_own(account: Account) -> bool:
+    """Return whether an account uses the API of the vendor that makes the models."""
+    provider = account.provider
+    if provider.slug not in VENDORS:
+        return False
+    base_url = account.base_url or provider.base_url
+    return base_url == PROVIDERS[provider.slug].base_url or provider.is_regional(base_url)
+
+
+def retirement_of(account: Account, model: str) -> Retirement | None:
+    """Return the announced retirement of a model at an account, or None."""
+    retirement = find_retirement(account.provider.pricing_provider, model)
+    return retirement if retirement and is_vendors_own(account) else None
+
+
+def served_model(account: Account, model: str, today: dt.date) -> str:
+    """Return the model that serves a name: the model itself, or its successor after its retirement day."""
+    retirement = retirement_of(account, model)
+    return model if retirement is None else current_model(retirement, model, today)
+
+
+def life_headers(account: Account, model: str, served: str) -> dict[str, str]:
+    """Return the headers about the retirement of a model that was named, and about its redirect."""
+    retirement = retirement_of(account, model)
+    if retirement is None:
+        return {}
+    successor = f"; successor={retirement.successor}" if retirement.successor else ""
+    headers = {RETIREMENT_HEADER: f"{retirement.date.isoformat()}{successor}"}
+    return headers | {REDIRECT_HEADER: model} if served != model else headers

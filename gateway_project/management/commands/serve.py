@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from gateway_project import bootstrap, server
 from gateway_project.dashboard import static_files
 from proxy.routing import config_file
+from proxy.routing.routes.file_check import check_routes
 
 
 class Command(BaseCommand):
@@ -18,7 +19,7 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **__: Any) -> None:
         host, port = settings.ENV.gateway_host, settings.ENV.port
         try:
-            config_file.load()
+            check_routes(config_file.load())
             bound = server.bind(host, port)
         except config_file.ConfigError as error:
             raise CommandError(f"configuration error: {error}") from None

@@ -1,4 +1,4 @@
-"""The life of a model at its vendor: what the client is told before and after its retirement.
+"""The life of a model at its vendor: what responses say before and after its retirement.
 
 Retirements apply to the vendor's own API only. Azure deployments, compatible servers and routed hosts have
 schedules of their own.

@@ -1,4 +1,4 @@
-"""Routes as requests use them: names with their targets, and the accounts that each target uses in turn."""
+"""Routes as requests use them: names with targets, and the accounts of a target, used in turn."""
 
 from dataclasses import dataclass, field
 from itertools import count

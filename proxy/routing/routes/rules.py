@@ -19,7 +19,7 @@ MAX_PART_DEPTH = 8
 
 @dataclass(frozen=True, slots=True)
 class RuleInput:
-    """What a rule can look at: the public id of the API key, the headers and the body."""
+    """The parts of a request that rules can use: the public id of the API key, the headers, the body."""
 
     public_id: str
     request: GatewayRequest

@@ -1,0 +1,70 @@
+"""A model is served until its retirement day, and its successor from then on."""
+
+import datetime as dt
+
+import pytest
+
+from billing.pricing import bundled_price
+from billing.pricing.retirements import CHECKED, RETIREMENTS, current_model
+from proxy.routing.accounts import Account
+from tests.proxy.routing.routes.conftest import account
+from tests.support.operator_accounts import resolution
+
+LAST_DAY = dt.date(2027, 1, 13)
+RETIREMENT = "x-gateway-model-retirement"
+REDIRECT = "x-gateway-redirected-from"
+
+
+def test_a_named_model_is_served_until_its_day_and_says_when_it_ends() -> None:
+    found = resolution("gpt-4o-mini", (account("openai"),), today=LAST_DAY)
+    assert found.targets[0].model == "gpt-4o-mini"
+    assert found.headers == {RETIREMENT: "2027-01-14; successor=gpt-6-luna"}
+
+
+def test_a_retired_model_is_redirected_and_says_so() -> None:
+    found = resolution("openai/gpt-4o-mini", (account("openai"),), today=LAST_DAY + dt.timedelta(days=1))
+    assert (found.targets[0].model, found.headers[REDIRECT]) == ("gpt-6-luna", "gpt-4o-mini")
+    assert found.targets[0].price == bundled_price("openai", "gpt-6-luna")
+
+
+def test_a_model_without_a_date_has_no_header() -> None:
+    assert resolution("gpt-6-luna", (account("openai"),)).headers == {}
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        account("azure", base_url="https://acme.openai.azure.com"),
+        account("compatible", base_url="http://127.0.0.1:1/v1"),
+        account("openai", base_url="https://gateway.example/v1"),
+        account("openrouter"),
+    ],
+    ids=lambda account: account.slug,
+)
+def test_deployments_and_other_servers_are_never_redirected(elsewhere: Account) -> None:
+    found = resolution(f"{elsewhere.slug}/gpt-3.5-turbo", (elsewhere,))
+    assert (found.targets[0].model, found.headers) == ("gpt-3.5-turbo", {})
+
+
+def test_a_regional_endpoint_of_the_vendor_redirects() -> None:
+    eu = account("openai", base_url="https://eu.api.openai.com/v1")
+    assert resolution("openai/gpt-3.5-turbo", (eu,)).targets[0].model == "gpt-5.6-terra"
+
+
+def test_every_successor_has_a_price_and_outlives_the_release() -> None:
+    for row in RETIREMENTS:
+        served = current_model(row, row.models[0], row.date)
+        if row.successor:
+            assert bundled_price(row.provider_id, row.successor), row
+            assert current_model(row, row.models[0], CHECKED) in (row.models[0], row.successor), row
+            assert served != row.models[0]
+
+
+def test_a_model_without_a_successor_stays_as_it_is() -> None:
+    found = resolution("babbage-002", (account("openai"),))
+    assert (found.targets[0].model, found.headers) == ("babbage-002", {RETIREMENT: "2026-09-28"})
+
+
+def test_no_model_has_two_retirement_days() -> None:
+    names = [(row.provider_id, model) for row in RETIREMENTS for model in row.models]
+    assert len(names) == len(set(names))

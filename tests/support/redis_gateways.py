@@ -99,13 +99,18 @@ async def drain_all(gateways: list[RedisLedger]) -> None:
                     await ledger.retry_pending()
                 if (
                     not any(
-                        ledger.pending.unsent_records() or ledger.pending.pending_cancellations
+                        has_unsent_records(ledger) or ledger.pending.pending_cancellations
                         for ledger in gateways
                     )
                     and not await gateways[0].drainer.drain()
                 ):
                     return
             await asyncio.sleep(0.05)
+
+
+def has_unsent_records(ledger: RedisLedger) -> bool:
+    """Return whether a record waits for Redis or is on its way to it."""
+    return any(record.stream_id is None for record in ledger.pending.records.values())
 
 
 async def assert_ledger_consistent(

@@ -33,6 +33,7 @@ from tests.support.redis_gateways import (
     assert_ledger_consistent,
     budget,
     drain_all,
+    has_unsent_records,
     needs_servers,
     recorded_cost,
     reserve,
@@ -367,10 +368,10 @@ async def test_first_request_of_a_project_does_not_wait_for_hung_redis(
         await ledger.record(request.estimate)
     took_s = loop.time() - started_at
     server.resume()
-    assert isinstance(result, tuple) == is_open and took_s < 0.3
+    assert isinstance(result, tuple) == is_open and took_s < 1
 
     async def has_epoch() -> bool:
-        return key.project_id in ledger.epochs.by_project and not ledger.pending.unsent_records()
+        return key.project_id in ledger.epochs.by_project and not has_unsent_records(ledger)
 
     await eventually(has_epoch)
     await drain_all([ledger])

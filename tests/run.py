@@ -1,8 +1,10 @@
 """Run all tests on SQLite and, at the same time, those marked `databases` on PostgreSQL and Redis.
 
-Django reads the address of its database when it is imported, so each of the two runs is its own pytest
-process. If the arguments name paths, the second run follows the first one, and only if a test of these paths
-is marked `databases`: other paths need no servers and are done in seconds.
+Django reads the address of its database when it is imported, so each of the two runs is its own pytest. Many
+tests wait, so each run has WORKERS processes, and each process of the second run has its own servers.
+
+If the arguments name paths, the second run follows the first one, and only if a test of these paths is marked
+`databases`: other paths need no servers and are done in seconds. Such runs have one process each.
 
 The tests marked `clients` need npm packages, which are installed before they run: with `--clients`, and in
 continuous integration. npm reads the environment of the caller, which the tests do not get.
@@ -15,7 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -28,6 +30,8 @@ from tests.support.databases import postgresql, valkey
 from tests.support.node_clients import NodeClientsMissing
 
 STOP_TIMEOUT_S = 30
+WORKERS = 2
+PARALLEL = (f"--numprocesses={WORKERS}", "--dist=loadfile")
 CLIENTS_OPTION = "--clients"
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
@@ -79,15 +83,20 @@ def run_in_turn(
     if not marker.exists():
         return (status,)
     arguments = [*arguments, f"--junit-xml={databases_report}"]
-    with servers() as environment, suite(arguments, directory, environment) as databases:
+    with servers(1) as environment, suite(arguments, directory, environment) as databases:
         return status, databases.wait()
 
 
 @contextmanager
-def servers() -> Iterator[dict[str, str]]:
-    """Run PostgreSQL and Valkey; yield the environment of tests that use them."""
-    with postgresql() as database_url, valkey() as redis_url:
-        yield {"GATEWAY_TEST_DATABASE_URL": database_url, "GATEWAY_TEST_REDIS_URL": redis_url}
+def servers(workers: int) -> Iterator[dict[str, str]]:
+    """Run PostgreSQL and Valkey for each worker; yield the environment of tests that use them."""
+    with ExitStack() as stack:
+        pairs = [(stack.enter_context(postgresql()), stack.enter_context(valkey())) for _ in range(workers)]
+        database_urls, redis_urls = zip(*pairs, strict=True)
+        yield {
+            "GATEWAY_TEST_DATABASE_URLS": " ".join(database_urls),
+            "GATEWAY_TEST_REDIS_URLS": " ".join(redis_urls),
+        }
 
 
 def run_both(
@@ -98,8 +107,9 @@ def run_both(
     The output of the embedded run is shown as it comes, the output of the other one after it.
     """
     log = directory / "databases.log"
+    arguments = [*PARALLEL, *arguments]
     with suite([*arguments, f"--junit-xml={embedded_report}"], directory) as embedded:
-        with log.open("wb") as output, servers() as environment:
+        with log.open("wb") as output, servers(WORKERS) as environment:
             arguments = [*arguments, f"--junit-xml={databases_report}"]
             with suite(arguments, directory, environment, output) as databases:
                 statuses = embedded.wait(), databases.wait()

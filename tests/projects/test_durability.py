@@ -95,7 +95,7 @@ async def test_all_connections_of_the_gateway_commit_durably(transactional_db: N
     assert await ledger.run(SHOW) == [("on",)]
     await ledger.rollback()
     await ledger.close()
-    with psycopg.connect(os.environ["GATEWAY_TEST_DATABASE_URL"]) as other:
+    with psycopg.connect(os.environ["DATABASE_URL"]) as other:
         assert other.execute(SHOW.encode()).fetchone() == ("off",)
 
 

@@ -151,7 +151,7 @@ def own_servers() -> Iterator[dict[str, str]]:
     if not ON_SERVERS:
         yield {}
         return
-    redis_url = os.environ["GATEWAY_TEST_REDIS_URL"].removesuffix("/0") + "/7"
+    redis_url = os.environ["REDIS_URL"].removesuffix("/0") + "/7"
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
     with postgresql_server() as database:

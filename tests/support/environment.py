@@ -21,7 +21,7 @@ KEPT_VARIABLES = {
 }
 KEPT_PREFIXES = ("PYTEST_", "PYTHON", "LC_", "HYPOTHESIS_", "PLAYWRIGHT_", "GATEWAY_TEST_")
 
-ON_SERVERS = "GATEWAY_TEST_DATABASE_URL" in os.environ
+ON_SERVERS = "GATEWAY_TEST_DATABASE_URLS" in os.environ
 """True if the tests run on PostgreSQL and Redis (`tests/run.py`), False in the embedded mode."""
 
 
@@ -35,9 +35,19 @@ def isolate() -> tempfile.TemporaryDirectory[str]:
         "DJANGO_SETTINGS_MODULE": "gateway_project.settings",
         "AI_GATEWAY_ENV_FILE": os.devnull,
         "GATEWAY_DATA_DIR": data.name,
-        "DATABASE_URL": os.environ.get("GATEWAY_TEST_DATABASE_URL", ""),
-        "REDIS_URL": os.environ.get("GATEWAY_TEST_REDIS_URL", ""),
+        "DATABASE_URL": server_of_worker("GATEWAY_TEST_DATABASE_URLS"),
+        "REDIS_URL": server_of_worker("GATEWAY_TEST_REDIS_URLS"),
         "GATEWAY_REDIS_TIMEOUT_MS": "2000",  # a slow machine must not fail the tests
     }
     django.setup()
     return data
+
+
+def server_of_worker(variable: str) -> str:
+    """Return the URL that a variable lists for this process of pytest-xdist; empty if it lists none.
+
+    The processes are called gw0, gw1 and so on. A run without processes uses the first URL.
+    """
+    urls = os.environ.get(variable, "").split()
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return urls[worker] if urls else ""

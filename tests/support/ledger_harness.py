@@ -105,7 +105,7 @@ class RedisLedgerHarness(LedgerHarness):
     """The ledger on Redis, in an empty database of the server that the tests run on."""
 
     def __init__(self) -> None:
-        super().__init__(processes=4, url=os.environ["GATEWAY_TEST_REDIS_URL"].removesuffix("/0") + "/3")
+        super().__init__(processes=4, url=os.environ["REDIS_URL"].removesuffix("/0") + "/3")
         blocking_client.cache_clear()
         blocking_client().flushdb()
 

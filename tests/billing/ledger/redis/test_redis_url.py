@@ -165,8 +165,8 @@ async def ping(url: str) -> bytes:
 async def users(url: str) -> dict[str, object]:
     """Return the results of everything else that uses Redis, by its name."""
     variables = {
-        "GATEWAY_TEST_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
-        "GATEWAY_TEST_REDIS_URL": url,
+        "GATEWAY_TEST_DATABASE_URLS": "postgresql://nobody@127.0.0.1:1/none",
+        "GATEWAY_TEST_REDIS_URLS": url,
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-W", "ignore", "-c", USERS]

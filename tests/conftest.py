@@ -57,6 +57,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         Path(marker).touch()
 
 
+def pytest_xdist_setupnodes() -> None:
+    """Let each process of pytest-xdist load the settings after it has set its own environment.
+
+    pytest-django would load them before, because the process inherits this variable.
+    """
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+
+
 def pytest_unconfigure() -> None:
     DATA.cleanup()
 

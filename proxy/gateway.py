@@ -10,7 +10,7 @@ from proxy.http.responses import ResponseWriter
 from proxy.operations import BodyOperation
 from proxy.pipeline import idempotency
 from proxy.pipeline.admission import reserve
-from proxy.pipeline.attempt import attempt
+from proxy.pipeline.attempts.sequence import AttemptSequence
 from proxy.pipeline.authenticate import authenticate, authorize, receive
 from proxy.pipeline.idempotency import Replay, Run
 from proxy.pipeline.parse import parse
@@ -44,8 +44,9 @@ async def handle(
                 result = await idempotency.replay(planned, stored, writer)
             case Run(writer):
                 progress = admitted = await reserve(planned)
-                attempted = await attempt(admitted)
-                result = await relay(admitted, attempted, writer)
+                progress = sequence = AttemptSequence(admitted)
+                attempted = await sequence.run()
+                result = await relay(sequence.admitted, attempted, writer)
     except (Exception, asyncio.CancelledError) as error:
         result = await respond_with_error(progress, error, writer)
     finally:

@@ -19,10 +19,25 @@ A correction has the same timestamp as its record, so that both are adjacent whe
 encode_json = msgspec.json.encode
 
 
+class Attempt(msgspec.Struct, kw_only=True, frozen=True):
+    """A call of a target, on the record of its request.
+
+    `provider` is the name of the account. `status` is 0 if the provider did not respond. `error` is the error
+    code of a failed call. `cost_nano` is what the call added to the cost of the request.
+    """
+
+    provider: str
+    model: str
+    status: int = 0
+    error: str = ""
+    ms: int = 0
+    cost_nano: int = 0
+
+
 class UsageEntry(msgspec.Struct, kw_only=True):
     """The columns of `UsageRecord`, filled in while a request is processed.
 
-    Money is nano-USD, durations are microseconds.
+    Money is nano-USD, durations are microseconds. `attempts` is None if the first call succeeded.
     """
 
     id: UUID
@@ -50,6 +65,7 @@ class UsageEntry(msgspec.Struct, kw_only=True):
     service_tier: str = ""
     billable_extras: dict[str, int] | None = None
     blocking_budget_id: int | None = None
+    attempts: list[Attempt] | None = None
     unchecked: bool = False
     corrects: UUID | None = None
     correction_reason: str = ""
@@ -70,6 +86,7 @@ class UsageEntry(msgspec.Struct, kw_only=True):
             cost_nano=cost_nano - self.cost_nano,
             tokens=tokens - self.tokens,
             reserved_nano=None,
+            attempts=None,
             corrects=self.id,
             correction_reason=reason.value,
         )
@@ -87,7 +104,7 @@ class UsageEntry(msgspec.Struct, kw_only=True):
             self.cost_nano, price_json(self.price), self.estimated, self.latency_us, self.first_token_us,
             self.reserved_nano, self.service_tier,
             self.billable_extras and encode_json(self.billable_extras).decode(),
-            self.blocking_budget_id, self.unchecked,
+            self.blocking_budget_id, self.attempts and encode_json(self.attempts).decode(), self.unchecked,
             self.corrects and self.corrects.hex, self.correction_reason,
         ), MAX_LENGTHS))  # fmt: skip
 
@@ -99,7 +116,7 @@ COLUMNS = (
     "cache_write_12h_tokens", "output_tokens", "reasoning_tokens",
     "cost_nano", "price", "estimated", "latency_us", "first_token_us",
     "reserved_nano", "service_tier", "billable_extras",
-    "blocking_budget_id", "unchecked", "corrects", "correction_reason",
+    "blocking_budget_id", "attempts", "unchecked", "corrects", "correction_reason",
 )  # fmt: skip
 
 

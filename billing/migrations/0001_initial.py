@@ -159,6 +159,7 @@ class Migration(migrations.Migration):
                 ('service_tier', models.CharField(blank=True, default='', help_text='As reported by the provider, or as requested if it reported none.', max_length=20)),
                 ('billable_extras', models.JSONField(help_text='Counts that the provider bills beside text tokens, such as calls of its own tools, by kind.', null=True)),
                 ('blocking_budget_id', models.BigIntegerField(help_text='The budget that denied the request. If it was admitted: a shadow budget that would have denied it.', null=True)),
+                ('attempts', models.JSONField(help_text='The calls of the request, in order: target, status, error code, milliseconds and cost in nano-USD. Empty: the first call succeeded, or none was made.', null=True)),
                 ('unchecked', models.BooleanField(db_default=False, default=False, help_text='The request was admitted while Redis was down, so no budget was checked.')),
                 ('corrects', models.UUIDField(null=True)),
                 ('correction_reason', models.CharField(blank=True, choices=[('late', 'settled after an estimate was recorded'), ('repriced', 'Repriced')], default='', max_length=16)),

@@ -114,6 +114,13 @@ class UsageRecord(models.Model):
             "denied it."
         ),
     )
+    attempts = models.JSONField(
+        null=True,
+        help_text=(
+            "The calls of the request, in order: target, status, error code, milliseconds and cost in "
+            "nano-USD. Empty: the first call succeeded, or none was made."
+        ),
+    )
     unchecked = models.BooleanField(
         default=False,
         db_default=False,

@@ -166,9 +166,13 @@ def load_corrected_records(ids: Sequence[UUID]) -> list[CorrectedRecord]:
     ]
 
 
+NOT_COLUMNS = ("tokens", "price", "attempts")
+"""Fields of an entry that are converted, or that a correction does not have."""
+
+
 def entry_from_record(row: UsageRecord) -> UsageEntry:
     """Convert a stored record to a usage entry."""
-    names = [name for name in UsageEntry.__struct_fields__ if name not in ("tokens", "price")]
+    names = [name for name in UsageEntry.__struct_fields__ if name not in NOT_COLUMNS]
     return UsageEntry(
         **{name: getattr(row, name) for name in names}, tokens=row.tokens, price=row.applied_price
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -22,11 +22,12 @@ from billing.models import Outcome
 from billing.pricing import MaxCost, Price, Tokens
 from keys.authentication import Principal
 from proxy import errors
+from proxy.errors import GatewayError
 from proxy.formats.neutral import RequestFacts, UnsupportedFeature
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.responses import Headers
 from proxy.pipeline.route import Planned
-from proxy.routing.targets import Target
+from proxy.routing.targets import Candidate, Target
 
 DEFAULT_MAX_OUTPUT = 4096
 """Output limit if the client sets no limit and a hard budget applies. No current model rejects this limit."""
@@ -42,25 +43,43 @@ class ReservationInterrupted(Exception):
     """The request was cancelled during the reservation. The ledger itself writes the usage record."""
 
 
+@dataclass(frozen=True, slots=True)
+class CostBound:
+    """The bounds of what the calls of a candidate cost, in nano-USD.
+
+    `limit` is the output limit, or None if none is known. `max_cost` is None if the price is not known. The
+    candidate can run with `min_nano`, and costs at most `max_nano`. `tokens` is an estimate of what it uses.
+    """
+
+    limit: int | None
+    max_cost: MaxCost | None
+    min_nano: int
+    max_nano: int
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Admitted:
-    """A request that may be sent to its provider.
+    """A request that may be sent to its first candidate.
 
     `max_tokens_to_send` is the output limit of each choice that the gateway sets in the request; None if the
-    gateway sets none. `abort_after_tokens` is the number of output tokens whose cost exceeds the reservation.
-    At that number, the gateway aborts the stream. It is infinite without a hard budget, and if output is
-    free. `is_budgeted` is true if a hard budget applies and the price is known.
+    gateway sets none. `abort_after_tokens` is the number of output tokens whose cost exceeds what is left of
+    the reservation. At that number, the gateway aborts the stream. It is infinite without a hard budget, and
+    if output is free. `is_budgeted` is true if a hard budget applies and the price is known. `calls` is the
+    number of calls, including the one that may be made now.
     """
 
     planned: Planned
+    policy: SpendPolicy
     reservation: ReservationGrant
     max_tokens_to_send: int | None = None
     abort_after_tokens: float = math.inf
     is_budgeted: bool = False
+    calls: int = 1
 
     def headers(self) -> Headers:
-        """Return the headers of a routed request, the gateway's output limit and the rate-limit status."""
-        headers = self.planned.headers()
+        """Return the headers of a planned request, the gateway's output limit and the rate-limit status."""
+        headers = {**self.planned.headers(), "x-gateway-attempts": str(self.calls)}
         if self.max_tokens_to_send is not None:
             headers["x-gateway-max-tokens"] = str(self.max_tokens_to_send)
         return headers | errors.rate_limit_headers(self.reservation.rate_limit_status)
@@ -71,33 +90,83 @@ class Admitted:
         entry.blocking_budget_id = self.reservation.shadow_budget_id
         return entry
 
+    def next_call(self, candidates: tuple[Candidate, ...], spent_nano: int) -> "Admitted | None":
+        """Return the permission to call the first of `candidates` next, after calls that cost `spent_nano`.
+
+        The result is None if a hard budget applies, and what is left of the reservation does not cover the
+        call.
+        """
+        planned, left_nano = (
+            replace(self.planned, candidates=candidates),
+            self.reservation.amount - spent_nano,
+        )
+        bound = cost_bound(planned.candidate, self.policy)
+        if self.policy.has_hard_budget and left_nano < bound.min_nano:
+            return None
+        return permit(planned, self.policy, self.reservation, bound, left_nano, self.calls + 1)
+
 
 async def reserve(planned: Planned) -> Admitted:
     """Reserve the maximum cost of the request, or as much of it as the budgets allow.
 
-    Raises GatewayError, AdmissionDenied, LedgerUnavailable, DatabaseError or ReservationInterrupted.
+    Candidates that the reservation does not cover are left out. Raises GatewayError, AdmissionDenied,
+    LedgerUnavailable, DatabaseError or ReservationInterrupted.
     """
     principal = planned.routed.parsed.caller.principal
     try:
         policy = await spend_policies.get(principal.key_id)
     except KeyDeleted:
         raise errors.invalid_key() from None
-    facts, target = planned.candidate.plan.facts, planned.candidate.target
-    check_priceable(principal, policy, facts, target)
-    limit = output_limit(policy, facts, target)
-    max_cost = None if target.price is None else max_cost_of(facts, target.price)
-    request = build_reserve_request(planned, policy, limit, max_cost)
+    candidates = priceable_candidates(planned.candidates, principal, policy)
+    bounds = [cost_bound(candidate, policy) for candidate in candidates]
+    request = build_reserve_request(planned, policy, candidates, bounds)
     try:
         reservation = await ledger.current().reserve(request)
     except asyncio.CancelledError:
         outlive_cancellation()
         raise ReservationInterrupted from None
-    if max_cost is None or not policy.has_hard_budget:
-        return Admitted(planned, reservation)
-    is_limited = limit is not None and reservation.amount >= request.max_nano
-    granted = None if is_limited else granted_output(max_cost, reservation, facts, limit)
-    cap = max_cost.max_output_for(reservation.amount, target.estimated_input_tokens(facts))
-    return Admitted(planned, reservation, granted, math.inf if cap is None else cap, is_budgeted=True)
+    first = next((index for index, bound in enumerate(bounds) if bound.min_nano <= reservation.amount), 0)
+    if len(candidates) - first != len(planned.candidates):
+        planned = replace(planned, candidates=candidates[first:])
+    return permit(planned, policy, reservation, bounds[first], reservation.amount)
+
+
+def priceable_candidates(
+    candidates: tuple[Candidate, ...], principal: Principal, policy: SpendPolicy
+) -> tuple[Candidate, ...]:
+    """Return the candidates that the key may use, and whose cost a hard budget can bound.
+
+    Raises GatewayError or UnsupportedFeature if there is none.
+    """
+    kept, failures = [], []
+    for candidate in candidates:
+        try:
+            check_priceable(principal, policy, candidate.plan.facts, candidate.target)
+            kept.append(candidate)
+        except (GatewayError, UnsupportedFeature) as error:
+            failures.append(error)
+    if not kept:
+        raise failures[0]
+    return tuple(kept)
+
+
+def permit(
+    planned: Planned,
+    policy: SpendPolicy,
+    reservation: ReservationGrant,
+    bound: CostBound,
+    left_nano: int,
+    calls: int = 1,
+) -> Admitted:
+    """Return the permission to call the first candidate with what is left of the reservation."""
+    if bound.max_cost is None or not policy.has_hard_budget:
+        return Admitted(planned, policy, reservation, calls=calls)
+    facts, target = planned.candidate.plan.facts, planned.candidate.target
+    is_limited = bound.limit is not None and left_nano >= bound.max_nano
+    granted = None if is_limited else granted_output(bound.max_cost, left_nano, facts, bound.limit)
+    cap = bound.max_cost.max_output_for(left_nano, target.estimated_input_tokens(facts))
+    abort_after = math.inf if cap is None else cap
+    return Admitted(planned, policy, reservation, granted, abort_after, is_budgeted=True, calls=calls)
 
 
 def max_cost_of(facts: RequestFacts, price: Price) -> MaxCost:
@@ -115,11 +184,9 @@ def output_limit(policy: SpendPolicy, facts: RequestFacts, target: Target) -> in
     return target.default_max_tokens(facts)
 
 
-def granted_output(
-    max_cost: MaxCost, reservation: ReservationGrant, facts: RequestFacts, limit: int | None
-) -> int | None:
-    """Return the output limit of each choice that the reserved amount covers; None if output is free."""
-    affordable = max_cost.max_output_for(reservation.amount, facts.max_input_tokens)
+def granted_output(max_cost: MaxCost, left_nano: int, facts: RequestFacts, limit: int | None) -> int | None:
+    """Return the output limit of each choice that `left_nano` covers; None if output is free."""
+    affordable = max_cost.max_output_for(left_nano, facts.max_input_tokens)
     if affordable is None:
         return None
     each = affordable // facts.n
@@ -156,44 +223,53 @@ def unpriced_tier_fields(facts: RequestFacts, price: Price) -> tuple[str, ...]:
     return tuple(field for field, tier in facts.requested_tiers if price.tier_rates(tier) is None)
 
 
-def build_reserve_request(
-    planned: Planned, policy: SpendPolicy, output_limit: int | None, max_cost: MaxCost | None
-) -> ReserveRequest:
-    """Return the reserve request for the ledger. If the model has no price, the reserved amount is 0."""
-    caller, facts = planned.routed.parsed.caller, planned.candidate.plan.facts
-    principal = caller.principal
-    min_nano = max_nano = 0
-    if max_cost is not None:
-        max_nano = max_cost.upper_bound(
-            facts.max_input_tokens, DEFAULT_MAX_OUTPUT * facts.n if output_limit is None else output_limit
-        )
-        can_be_lowered = facts.fixed_max_output is None and settings.ENV.gateway_max_tokens == "clamp"
-        is_negotiable = output_limit is None or can_be_lowered
-        least = facts.n * facts.min_output_tokens
-        least = least if output_limit is None else min(least, output_limit)
-        min_nano = max_cost.upper_bound(facts.max_input_tokens, least) if is_negotiable else max_nano
+def cost_bound(candidate: Candidate, policy: SpendPolicy) -> CostBound:
+    """Return the bounds of the cost of a candidate. If it has no price, they are 0."""
+    facts, target = candidate.plan.facts, candidate.target
+    limit = output_limit(policy, facts, target)
     # A fixed maximum is far above the length of a usual response, so the limit on tokens per minute ignores
     # it.
-    counted_output = (output_limit or 0) if facts.fixed_max_output is None else 0
-    tokens = planned.candidate.target.estimated_input_tokens(facts) + counted_output
-    min_nano, max_nano = min(min_nano, MAX_RESERVATION_NANO), min(max_nano, MAX_RESERVATION_NANO)
+    counted_output = (limit or 0) if facts.fixed_max_output is None else 0
+    tokens = target.estimated_input_tokens(facts) + counted_output
+    if target.price is None:
+        return CostBound(limit, None, 0, 0, tokens)
+    max_cost = max_cost_of(facts, target.price)
+    max_nano = max_cost.upper_bound(
+        facts.max_input_tokens, DEFAULT_MAX_OUTPUT * facts.n if limit is None else limit
+    )
+    can_be_lowered = facts.fixed_max_output is None and settings.ENV.gateway_max_tokens == "clamp"
+    is_negotiable = limit is None or can_be_lowered
+    least = facts.n * facts.min_output_tokens
+    least = least if limit is None else min(least, limit)
+    min_nano = max_cost.upper_bound(facts.max_input_tokens, least) if is_negotiable else max_nano
+    return CostBound(
+        limit, max_cost, min(min_nano, MAX_RESERVATION_NANO), min(max_nano, MAX_RESERVATION_NANO), tokens
+    )
+
+
+def build_reserve_request(
+    planned: Planned, policy: SpendPolicy, candidates: tuple[Candidate, ...], bounds: list[CostBound]
+) -> ReserveRequest:
+    """Return the reserve request for the ledger, which covers any one of the candidates."""
+    caller, principal = planned.routed.parsed.caller, planned.routed.parsed.caller.principal
+    max_nano, most_expensive = max((bound.max_nano, -index) for index, bound in enumerate(bounds))
     return ReserveRequest(
         caller.received.id,
         principal.project_id,
         principal.key_id,
         principal.timezone,
-        min_nano,
+        min(bound.min_nano for bound in bounds),
         max_nano,
         policy.budgets,
         policy.rate_limits,
-        tokens,
-        worst_case_entry(planned, max_nano),
+        max(bound.tokens for bound in bounds),
+        worst_case_entry(planned, candidates[-most_expensive], max_nano),
     )
 
 
-def worst_case_entry(planned: Planned, cost_nano: int) -> UsageEntry:
+def worst_case_entry(planned: Planned, candidate: Candidate, cost_nano: int) -> UsageEntry:
     """Return the record that is written if this process dies. It charges the maximum cost of the request."""
-    facts, entry = planned.candidate.plan.facts, planned.usage_entry()
+    facts, entry = candidate.plan.facts, planned.routed.usage_entry(candidate.target)
     entry.tokens = Tokens(input=facts.max_input_tokens, output=facts.max_output_tokens or 0)
     entry.cost_nano, entry.estimated = cost_nano, True
     entry.outcome, entry.status_code = Outcome.UNAVAILABLE.value, 500

@@ -5,6 +5,8 @@ budget in this way. Therefore, if a hard budget applies and no output was receiv
 budget allowed is charged. Without a hard budget, only the output that was received is charged.
 """
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -77,6 +79,21 @@ def apply_charge(entry: UsageEntry, charged: Charge) -> None:
     entry.service_tier = redact(charged.usage.service_tier)
     entry.billable_extras = charged.usage.billable_extras or None
     entry.estimated = charged.is_estimated
+
+
+def apply_charges(entry: UsageEntry, charges: Sequence[Charge]) -> None:
+    """Write the sum of the charges of several calls to a usage record. The last one sets price and tier."""
+    last = charges[-1]
+    apply_charge(entry, last)
+    for earlier in charges[:-1]:
+        entry.tokens += earlier.tokens
+        entry.cost_nano = min(entry.cost_nano + earlier.cost_nano, MAX_RESERVATION_NANO)
+        entry.billable_extras = added(entry.billable_extras, earlier.usage.billable_extras) or None
+        entry.estimated = entry.estimated or earlier.is_estimated
+
+
+def added(counts: Mapping[str, int] | None, more: Mapping[str, int]) -> dict[str, int]:
+    return dict(Counter(counts or {}) + Counter(more))
 
 
 def in_tier(listed: Price, usage: Usage, assumed_tier: str) -> tuple[Price, Usage]:

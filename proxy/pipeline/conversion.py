@@ -37,6 +37,7 @@ from proxy.formats.neutral import (
     InvalidUpstreamResponse,
     Request,
     RequestFacts,
+    Started,
     UnsupportedFeature,
     Usage,
     reported_or_none,
@@ -115,6 +116,25 @@ def no_keepalive(_sent_tail: bytes) -> bytes:
     return b""
 
 
+def opening_error(decoder: StreamDecoder, data: bytes, is_complete: bool) -> ApiError | None:
+    """Return the error that a stream begins with; None if it begins with output or usage.
+
+    `is_complete` is true if the provider has ended the stream after `data`.
+    """
+    events = decoder.feed(data)
+    if is_complete:
+        events += decoder.finish()
+    for event in events:
+        match event:
+            case Started():
+                continue
+            case Failed():
+                return event.error
+            case _:
+                return None
+    return None
+
+
 class PassThrough:
     """Plan for a provider of the client's own format: the request and the response pass unchanged.
 
@@ -176,6 +196,10 @@ class PassThrough:
         """Return the error of a provider's error response."""
         return self.codec.parse_error(status, body)
 
+    def opening_error(self, data: bytes, *, is_complete: bool) -> ApiError | None:
+        """Return the error that opens a stream, or None."""
+        return opening_error(self.codec.parse_stream(), data, is_complete)
+
     def passes_error(self, error: ApiError, body: bytes) -> bool:
         """Return whether the client gets the provider's error body unchanged.
 
@@ -230,6 +254,10 @@ class Converted(WithoutAccountIds):
     def parse_error(self, status: int, body: bytes) -> ApiError:
         """Return the error of a provider's error response."""
         return self.provider_codec.parse_error(status, body)
+
+    def opening_error(self, data: bytes, *, is_complete: bool) -> ApiError | None:
+        """Return the error that opens a stream, or None."""
+        return opening_error(self.provider_codec.parse_stream(), data, is_complete)
 
     def passes_error(self, _error: ApiError, _body: bytes) -> bool:
         """Return False: the client cannot read errors of another format."""

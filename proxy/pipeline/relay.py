@@ -18,7 +18,7 @@ from proxy.http.client_stream import ClientStream
 from proxy.http.responses import Headers, Response, ResponseWriter
 from proxy.pipeline.account_ids import Recorder
 from proxy.pipeline.admission import Admitted
-from proxy.pipeline.attempt import CallFailed, OpenStream, WholeResponse
+from proxy.pipeline.attempts.call import CallFailed, OpenStream, WholeResponse
 from proxy.pipeline.background import deferral
 from proxy.pipeline.charges import Charge, charge_reported, streamed_usage, unreported_usage
 from proxy.pipeline.conversion import is_json
@@ -199,23 +199,7 @@ class StreamRelay:
         headers = client_headers(self.admitted, response, self.opened.dropped)
         async with response, self.caller.received.request.disconnect_watcher:
             await self.writer.start_stream(response.status, headers)
-            async for chunk in response.chunks():
-                data = meter.feed(chunk)
-                if self.may_continue and (id := self.recorder.response_id):
-                    await self.store_background_response(id)
-                if meter.saw_final_event:
-                    # The client may disconnect after the final event, and use an id at once, so the ids must
-                    # be stored first.
-                    await self.recorder.store()
-                if data:
-                    await client.send(data)
-                client.is_complete = meter.saw_final_event
-                if self.first_token_at is None and meter.output_tokens:
-                    self.first_token_at = time.perf_counter()
-                if meter.error is not None:
-                    break
-                if meter.min_output_tokens > self.admitted.abort_after_tokens:
-                    raise errors.budget_exhausted_midstream()
+            await self.forward_chunks()
             rest = meter.finish()
             await self.recorder.store()
             if rest:
@@ -223,6 +207,35 @@ class StreamRelay:
         if meter.error is not None:
             account = self.admitted.planned.candidate.target.account
             raise errors.upstream_error(relayed_errors.for_client(meter.error, account))
+
+    async def forward_chunks(self) -> None:
+        """Forward the chunks up to a failure of the provider."""
+        for chunk in self.opened.first_chunks:
+            await self.forward(chunk)
+            if self.meter.error is not None:
+                return
+        async for chunk in self.opened.chunks:
+            await self.forward(chunk)
+            if self.meter.error is not None:
+                return
+
+    async def forward(self, chunk: bytes) -> None:
+        """Meter a chunk, and forward it. Raises GatewayError if the reservation is used up."""
+        meter, client = self.meter, self.client
+        data = meter.feed(chunk)
+        if self.may_continue and (id := self.recorder.response_id):
+            await self.store_background_response(id)
+        if meter.saw_final_event:
+            # The client may disconnect after the final event, and use an id at once, so the ids must be
+            # stored first.
+            await self.recorder.store()
+        if data:
+            await client.send(data)
+        client.is_complete = meter.saw_final_event
+        if self.first_token_at is None and meter.output_tokens:
+            self.first_token_at = time.perf_counter()
+        if meter.error is None and meter.min_output_tokens > self.admitted.abort_after_tokens:
+            raise errors.budget_exhausted_midstream()
 
     async def store_background_response(self, id: str) -> None:
         """Store what is needed to fetch and charge the response if its stream is interrupted."""

@@ -17,7 +17,8 @@ from proxy.http.request import GatewayRequest
 from proxy.http.responses import Headers, Response, ResponseWriter
 from proxy.operations import GATEWAY_FORMAT
 from proxy.pipeline.admission import Admitted, ReservationInterrupted, rate_limit_status
-from proxy.pipeline.attempt import CallFailed
+from proxy.pipeline.attempts.call import CallFailed
+from proxy.pipeline.attempts.sequence import AttemptSequence
 from proxy.pipeline.authenticate import Received, choose_request_id
 from proxy.pipeline.charges import Charge
 from proxy.pipeline.settle import Progress, RequestResult, caller_of, received_of
@@ -121,7 +122,7 @@ async def rate_limit_headers(progress: Progress, outcome: Outcome) -> Headers:
     The result is empty after admission, because the headers of the reservation already contain them.
     """
     match progress:
-        case Received() | Admitted():
+        case Received() | Admitted() | AttemptSequence():
             return {}
         case _ if outcome in OUTCOMES_WITHOUT_RATE_LIMITS:
             return {}

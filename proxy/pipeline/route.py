@@ -6,6 +6,7 @@ from billing.ledger import UsageEntry
 from keys.authentication import Principal
 from projects.redaction import contains_key, redact
 from proxy import errors
+from proxy.errors import GatewayError
 from proxy.formats.codec import ClientRequest
 from proxy.formats.neutral import InvalidRequest
 from proxy.http.responses import Headers
@@ -33,19 +34,22 @@ class Routed:
         """Return the first target: its price applies, and it is called first."""
         return self.targets[0]
 
-    def headers(self) -> Headers:
-        """Return the caller's headers, the headers of the resolution, and those that name the target."""
-        provider, model = self.target.account.slug, self.target.model
+    def headers(self, target: Target | None = None) -> Headers:
+        """Return the caller's headers, those of the resolution, and those that name the target.
+
+        If no target is given, it is the first one.
+        """
+        target = target or self.target
         return {
             **self.parsed.headers(),
             **self.resolution.headers,
-            "x-gateway-provider": provider,
-            "x-gateway-model": model,
+            "x-gateway-provider": target.account.slug,
+            "x-gateway-model": target.model,
         }
 
-    def usage_entry(self) -> UsageEntry:
+    def usage_entry(self, target: Target | None = None) -> UsageEntry:
         """Return the usage record with the target, and the target's price in the standard tier."""
-        entry, target = self.parsed.usage_entry(), self.target
+        entry, target = self.parsed.usage_entry(), target or self.target
         entry.provider, entry.provider_model = target.account.slug, redact(target.model)
         entry.price = target.price and target.price.for_tier()
         return entry
@@ -53,23 +57,26 @@ class Routed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planned:
-    """A request with a plan for each target: pass-through or conversion."""
+    """A request with a plan for each target: pass-through or conversion.
+
+    The first candidate is called next. The others are its fallbacks.
+    """
 
     routed: Routed
     candidates: tuple[Candidate, ...]
 
     @property
     def candidate(self) -> Candidate:
-        """Return the first candidate: its price applies, and it is called first."""
+        """Return the first candidate: its price applies, and it is called next."""
         return self.candidates[0]
 
     def headers(self) -> Headers:
-        """Return the headers of a routed request."""
-        return self.routed.headers()
+        """Return the headers of a routed request, which name the first candidate."""
+        return self.routed.headers(self.candidate.target)
 
     def usage_entry(self) -> UsageEntry:
-        """Return the usage record of a routed request."""
-        return self.routed.usage_entry()
+        """Return the usage record of a routed request, with the first candidate."""
+        return self.routed.usage_entry(self.candidate.target)
 
 
 async def route(parsed: Parsed[ClientRequest]) -> Routed:
@@ -99,17 +106,26 @@ def check_model_name(principal: Principal, model: str) -> None:
 
 
 async def plan(routed: Routed) -> Planned:
-    """Plan how to call each target.
+    """Plan how to call each target. A target that cannot serve the request is left out.
 
-    Raises InvalidRequest, GatewayError if a provider's format cannot express the operation or the request
-    names an id of another project, and DatabaseError if ids cannot be looked up.
+    If none is left, this raises the error of the first one: InvalidRequest, or GatewayError if the provider's
+    format cannot express the operation or the request names an id of another project. Raises DatabaseError if
+    ids cannot be looked up.
     """
+    candidates, failures = [], []
+    for target in routed.targets:
+        try:
+            candidates.append(await plan_target(routed, target))
+        except (InvalidRequest, GatewayError) as error:
+            failures.append(error)
+    if not candidates:
+        raise failures[0]
+    return Planned(routed, tuple(candidates))
+
+
+async def plan_target(routed: Routed, target: Target) -> Candidate:
+    """Return a target with its plan. Raises InvalidRequest, GatewayError or DatabaseError."""
     caller, client_request = routed.parsed.caller, routed.parsed.client_request
-    plans = [
-        conversion.plan_request(caller.received.operation, client_request, target)
-        for target in routed.targets
-    ]
-    candidates = tuple(map(Candidate, routed.targets, plans))
-    for candidate in candidates:
-        await account_ids.check(caller.principal.project_id, candidate.target.account, candidate.plan)
-    return Planned(routed, candidates)
+    candidate = Candidate(target, conversion.plan_request(caller.received.operation, client_request, target))
+    await account_ids.check(caller.principal.project_id, target.account, candidate.plan)
+    return candidate

@@ -16,14 +16,15 @@ from proxy import telemetry
 from proxy.http.cancellation import outliving_cancellation
 from proxy.pipeline.account_ids import LocatedResponse
 from proxy.pipeline.admission import Admitted
+from proxy.pipeline.attempts.sequence import AttemptSequence
 from proxy.pipeline.authenticate import Authenticated, Received, in_flight
 from proxy.pipeline.background.deferral import discard
-from proxy.pipeline.charges import Charge, apply_charge
+from proxy.pipeline.charges import Charge
 from proxy.pipeline.parse import Parsed
 from proxy.pipeline.route import Planned, Routed
 from proxy.routing.targets import Target
 
-Recorded = Authenticated | LocatedResponse | Parsed[Any] | Routed | Planned | Admitted
+Recorded = Authenticated | LocatedResponse | Parsed[Any] | Routed | Planned | Admitted | AttemptSequence
 """Stages of a request for which a usage record is written."""
 Progress = Received | Recorded
 """The last stage that a request has reached."""
@@ -93,10 +94,12 @@ async def settle(progress: Progress, result: RequestResult) -> None:
 async def save(progress: Recorded, entry: UsageEntry, result: RequestResult) -> None:
     """Write the record unless it is deferred, and settle or release the reservation if there is one."""
     match progress:
-        case Admitted() if result.is_deferred:
-            await ledger.current().defer(progress.reservation)
-        case Admitted() if result.charge is not None:
-            await ledger.current().settle(progress.reservation, entry)
+        case AttemptSequence() if result.is_deferred:
+            await ledger.current().defer(progress.admitted.reservation)
+        case AttemptSequence() if result.charge is not None or progress.spent_nano:
+            await ledger.current().settle(progress.admitted.reservation, entry)
+        case AttemptSequence():
+            await ledger.current().release(progress.admitted.reservation, entry)
         case Admitted():
             await ledger.current().release(progress.reservation, entry)
         case _:
@@ -117,8 +120,8 @@ def complete_entry(progress: Recorded, result: RequestResult, seconds: float) ->
         entry.first_token_us = int((result.first_token_at - started_at) * 1e6)
     if result.blocking_budget_id is not None:
         entry.blocking_budget_id = result.blocking_budget_id
-    if result.charge is not None:
-        apply_charge(entry, result.charge)
+    if isinstance(progress, AttemptSequence):
+        progress.complete(entry, result.status, result.error_code, result.charge)
     return entry
 
 
@@ -157,6 +160,8 @@ def caller_of(progress: Recorded) -> Authenticated:
             return progress.routed.parsed.caller
         case Admitted():
             return progress.planned.routed.parsed.caller
+        case AttemptSequence():
+            return progress.admitted.planned.routed.parsed.caller
 
 
 def labels(progress: Progress) -> tuple[str, str]:
@@ -170,9 +175,11 @@ def labels(progress: Progress) -> tuple[str, str]:
         case Routed():
             return target_labels(progress.target)
         case Planned():
-            return target_labels(progress.routed.target)
+            return target_labels(progress.candidate.target)
         case Admitted():
-            return target_labels(progress.planned.routed.target)
+            return target_labels(progress.planned.candidate.target)
+        case AttemptSequence():
+            return target_labels(progress.admitted.planned.candidate.target)
         case _:
             return "other", ""
 

@@ -50,7 +50,7 @@ async def call(
     response = await client.request(upstream.method, url, upstream.body, sent, trusted=account.trusted)
     is_deleted = response.status == 204 and upstream.method == "DELETE"
     if not (200 <= response.status <= 203 or is_deleted or 400 <= response.status <= 599):
-        raise UpstreamConnectionError(f"it responded with status {response.status}")
+        raise UpstreamConnectionError(f"it responded with status {response.status}", is_transient=False)
     return response
 
 

@@ -141,6 +141,12 @@ class UpstreamPlan(Protocol):
     def parse_error(self, status: int, body: bytes) -> ApiError:
         """Return the error of a provider's error response."""
 
+    def opening_error(self, data: bytes, *, is_complete: bool) -> ApiError | None:
+        """Return the error that a stream begins with; None if it begins with output or usage.
+
+        `data` is the start of the provider's stream. `is_complete` is true if the provider has ended it.
+        """
+
     def passes_error(self, error: ApiError, body: bytes) -> bool:
         """Return whether the client gets the body of a provider's error unchanged."""
 

@@ -66,7 +66,8 @@ class HttpUpstreamClient:
                 self.idle_timeout_s,
             )
         except aiohttp.InvalidURL:
-            raise UpstreamConnectionError("the URL is not valid", may_be_billed=False) from None
+            text = "the URL is not valid"
+            raise UpstreamConnectionError(text, may_be_billed=False, is_transient=False) from None
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or error.os_error
             raise UpstreamConnectionError(f"no connection: {reason}", may_be_billed=False) from error

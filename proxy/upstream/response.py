@@ -63,7 +63,8 @@ class HttpUpstreamResponse:
             parts.append(part)
             size += len(part)
             if size > MAX_RESPONSE_BYTES:
-                raise UpstreamConnectionError(f"its response is larger than {MAX_RESPONSE_BYTES} bytes")
+                text = f"its response is larger than {MAX_RESPONSE_BYTES} bytes"
+                raise UpstreamConnectionError(text, is_transient=False)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:

@@ -21,6 +21,9 @@ KEPT_VARIABLES = {
 }
 KEPT_PREFIXES = ("PYTEST_", "PYTHON", "LC_", "HYPOTHESIS_", "PLAYWRIGHT_", "GATEWAY_TEST_")
 
+TRANSPARENT = {"AI_GATEWAY_RETRY_ATTEMPTS": "0", "AI_GATEWAY_RETRY_DELAY_MS": "0"}
+"""The gateway calls each provider once, so that tests count their own calls. Tests of retries change this."""
+
 ON_SERVERS = "GATEWAY_TEST_DATABASE_URLS" in os.environ
 """True if the tests run on PostgreSQL and Redis (`tests/run.py`), False in the embedded mode."""
 
@@ -38,6 +41,7 @@ def isolate() -> tempfile.TemporaryDirectory[str]:
         "DATABASE_URL": server_of_worker("GATEWAY_TEST_DATABASE_URLS"),
         "REDIS_URL": server_of_worker("GATEWAY_TEST_REDIS_URLS"),
         "GATEWAY_REDIS_TIMEOUT_MS": "2000",  # a slow machine must not fail the tests
+        **TRANSPARENT,
     }
     django.setup()
     return data

@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import psycopg
 
+from tests.support.environment import TRANSPARENT
+
 START_S = 90
 """Maximum time for a start, which migrates an empty database. A loaded machine needs this long."""
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,6 +43,7 @@ class GatewayProcess:
             "HOME": str(data),
             "AI_GATEWAY_ENV_FILE": "/dev/null",
             "PYTHONPATH": str(ROOT),
+            **TRANSPARENT,
         }
         self.environment = {**inherited, "GATEWAY_DATA_DIR": str(data), "PORT": str(self.port), **variables}
         self.process: subprocess.Popen[bytes] | None = None

@@ -210,14 +210,16 @@ def wrong_costs(records: QuerySet[UsageRecord]) -> Iterator[tuple[UUID, int, int
     """Yield id, expected cost and stored cost of records whose cost does not match their tokens and price.
 
     Estimates are excluded because they may charge the whole reservation, and corrections because they are
-    differences of two costs. Requests that were not charged have neither tokens nor a cost.
+    differences of two costs. Requests that were not charged have neither tokens nor a cost. The cost of
+    several attempts is the sum of their costs, because their targets may have different prices.
     """
-    charged_records = records.filter(
-        pk__gte=uuid7_floor(timezone.now() - COST_CHECK_WINDOW),
-        estimated=False,
-        corrects=None,
-        price__isnull=False,
-    )
+    recent = records.filter(pk__gte=uuid7_floor(timezone.now() - COST_CHECK_WINDOW), corrects=None)
+    with_attempts = recent.filter(attempts__isnull=False)
+    for id, cost, attempts in with_attempts.values_list("pk", "cost_nano", "attempts").iterator():
+        expected = min(sum(attempt["cost_nano"] for attempt in attempts or ()), MAX_RESERVATION_NANO)
+        if cost != expected:
+            yield id, expected, cost
+    charged_records = recent.filter(estimated=False, price__isnull=False, attempts__isnull=True)
     columns = ("pk", "cost_nano", "billable_extras", *TOKEN_COLUMNS)
     for price, id, cost, billable_extras, *counts in charged_records.values_list(
         Cast("price", TextField()), *columns

@@ -1,14 +1,17 @@
-"""Fifth stage: call the provider, up to the headers of a stream or the end of a body."""
+"""A call of a target, up to the first event of a stream or the end of a body."""
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from proxy import errors
 from proxy.errors import GatewayError
+from proxy.formats.neutral import ApiError
 from proxy.http.cancellation import outlive_cancellation
 from proxy.pipeline.admission import Admitted
+from proxy.pipeline.attempts.first_event import read_opening
 from proxy.pipeline.charges import Charge, charge_failed_call
 from proxy.routing.calls import read_body, send
 from proxy.upstream.response import UpstreamResponse
@@ -18,10 +21,14 @@ from proxy.upstream.response import UpstreamResponse
 class OpenStream:
     """The provider has started to stream.
 
-    `upstream_s` is the time from the call until the headers, in seconds.
+    `first_chunks` were received already, and `chunks` yields the others. `error` is the error that opens the
+    stream, if there is one. `upstream_s` is the time from the call until the first event, in seconds.
     """
 
     response: UpstreamResponse
+    first_chunks: list[bytes]
+    chunks: AsyncIterator[bytes]
+    error: ApiError | None
     dropped: tuple[str, ...]
     upstream_s: float
 
@@ -47,8 +54,8 @@ class CallFailed(Exception):
         self.error, self.charge, self.dropped = error, charge, dropped
 
 
-async def attempt(admitted: Admitted) -> OpenStream | WholeResponse:
-    """Call the provider. A client disconnect ends the call, except for a background response.
+async def call(admitted: Admitted) -> OpenStream | WholeResponse:
+    """Call the first candidate. A client disconnect ends the call, except for a background response.
 
     Raises UnsupportedFeature before the call, and CallFailed for every failure of the call.
     """
@@ -66,7 +73,9 @@ async def attempt(admitted: Admitted) -> OpenStream | WholeResponse:
             response = await send(candidate, upstream, received.request, received.operation)
             status = response.status
             if candidate.plan.is_stream(response):
-                return OpenStream(response, upstream.dropped, time.perf_counter() - started_at)
+                opening = await read_opening(response, candidate.plan)
+                upstream_s = time.perf_counter() - started_at
+                return OpenStream(response, *opening, upstream.dropped, upstream_s)
             body = await read_body(response)
         return WholeResponse(response, body, upstream.dropped, time.perf_counter() - started_at)
     except asyncio.CancelledError as error:

@@ -1,0 +1,91 @@
+"""Failures of calls: what failed, whether it may be repeated, and what it costs."""
+
+from dataclasses import dataclass
+
+from projects.outbound import BlockedURL
+from proxy.formats.neutral import ApiError, InvalidRequest
+from proxy.pipeline.admission import Admitted
+from proxy.pipeline.attempts.call import CallFailed, OpenStream, WholeResponse
+from proxy.pipeline.charges import Charge
+from proxy.relayed_errors import UPSTREAM_STATUS, retry_after_s
+from proxy.upstream.errors import UpstreamError, UpstreamTimeout
+from proxy.upstream.failures import FailureClass, classify
+from proxy.upstream.response import UpstreamResponse
+
+SHOULD_RETRY = "x-should-retry"
+"""A header by which OpenAI and Anthropic tell their SDKs whether to repeat a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that failed before its client got anything.
+
+    `status` is 0 if the provider did not respond. `charge` covers what the provider may bill. `response` is
+    set if it must be closed.
+    """
+
+    kind: FailureClass
+    status: int
+    code: str
+    charge: Charge | None = None
+    retry_after_s: float | None = None
+    response: UpstreamResponse | None = None
+
+    async def close(self) -> None:
+        """Close the connection of a stream that is not relayed."""
+        if self.response is not None:
+            async with self.response:
+                pass
+
+
+def failure_of(
+    admitted: Admitted, result: OpenStream | WholeResponse | CallFailed | InvalidRequest
+) -> Failure | None:
+    """Return the failure of a call, or None if its result can be relayed."""
+    match result:
+        case OpenStream():
+            if result.error is None:
+                return None
+            return reported_failure(result.error, 200, result.response, result.response)
+        case WholeResponse() if result.response.status < 400:
+            return None
+        case WholeResponse():
+            status = result.response.status
+            reported = admitted.planned.candidate.plan.parse_error(status, result.body)
+            return reported_failure(reported, status, result.response)
+        case CallFailed():
+            return call_failure(admitted, result)
+        case InvalidRequest():
+            return Failure(FailureClass.TARGET, 0, "unsupported")
+
+
+def reported_failure(
+    error: ApiError, status: int, response: UpstreamResponse, to_close: UpstreamResponse | None = None
+) -> Failure:
+    """Return a failure that the provider reported."""
+    kind, headers = classify(error), response.headers
+    if kind is FailureClass.RETRY and headers.get(SHOULD_RETRY) == "false":
+        kind = FailureClass.TARGET
+    code = error.code or UPSTREAM_STATUS
+    return Failure(kind, status, code, None, retry_after_s(error, headers), to_close)
+
+
+def call_failure(admitted: Admitted, failed: CallFailed) -> Failure:
+    """Return the failure of a call that ended with an exception.
+
+    A background response may have been created, so it is not requested again. A provider that was silent for
+    the whole timeout of a non-streaming response may complete and bill it, so only another target is called.
+    """
+    facts, code = admitted.planned.candidate.plan.facts, failed.error.api_error.code
+    match failed.__cause__:
+        case UpstreamError() as error if facts.is_background and error.may_be_billed:
+            kind = FailureClass.FINAL
+        case UpstreamTimeout() as error if error.may_be_billed and not facts.stream:
+            kind = FailureClass.TARGET
+        case UpstreamError() as error:
+            kind = FailureClass.RETRY if error.is_transient else FailureClass.TARGET
+        case BlockedURL():
+            kind = FailureClass.TARGET
+        case _:
+            kind = FailureClass.FINAL
+    return Failure(kind, 0, code, failed.charge)

@@ -1,0 +1,78 @@
+"""The opening of a stream: what the provider sends up to its first event.
+
+Providers report an overload, and other errors, as the first event of a stream whose status is 200. The
+gateway reads the first event before the client gets anything, so that it can repeat such a call.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from proxy.formats.neutral import ApiError
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data, event_name
+from proxy.http import client_stream
+from proxy.routing.targets import UpstreamPlan
+from proxy.upstream.response import UpstreamResponse
+
+MAX_OPENING_BYTES = 64 * 1024
+"""If the first event is longer than this, it is not an error, and is relayed as it arrives."""
+ERROR_MARKERS = (b"error", b"failed")
+"""Every error event of every format contains one of these."""
+PING = b"ping"
+
+
+class Opening(NamedTuple):
+    """The chunks up to the first event, an iterator over the others, and the error in the first event."""
+
+    first_chunks: list[bytes]
+    chunks: AsyncIterator[bytes]
+    error: ApiError | None
+
+
+async def read_opening(response: UpstreamResponse, plan: UpstreamPlan) -> Opening:
+    """Read a stream up to its first event. The call ends if this raises.
+
+    If the provider sends no event for so long that the client needs a keep-alive, the stream is relayed as it
+    is. Raises UpstreamError.
+    """
+    received: list[bytes] = []
+    try:
+        async with asyncio.timeout(client_stream.KEEPALIVE_INTERVAL_S):
+            return await read_first_event(response.chunks(), plan, received)
+    except TimeoutError:
+        # The timeout ended only the wait. A new iterator continues to read the same body.
+        return Opening(received, response.chunks(), None)
+    except BaseException:
+        async with response:
+            raise
+
+
+async def read_first_event(
+    chunks: AsyncIterator[bytes], plan: UpstreamPlan, received: list[bytes]
+) -> Opening:
+    """Read up to the first event, and add the chunks to `received`. Raises UpstreamError."""
+    async for chunk in chunks:
+        received.append(chunk)
+        data = chunk if len(received) == 1 else b"".join(received)
+        if has_event(data):
+            return Opening(received, chunks, opening_error(plan, data))
+    error = plan.opening_error(b"".join(received), is_complete=True)
+    return Opening(received, chunks, error)
+
+
+def has_event(data: bytes) -> bool:
+    """Return whether the data contains an event that is not a keep-alive, or is too long to be an error."""
+    if len(data) > MAX_OPENING_BYTES:
+        return True
+    try:
+        events = EventSplitter().feed(data)
+    except EventTooLong:
+        return True
+    return any(event_data(event) and event_name(event) != PING for event in events)
+
+
+def opening_error(plan: UpstreamPlan, data: bytes) -> ApiError | None:
+    """Return the error that opens a stream, or None."""
+    if not any(marker in data for marker in ERROR_MARKERS):
+        return None
+    return plan.opening_error(data, is_complete=False)

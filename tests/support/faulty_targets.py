@@ -1,0 +1,157 @@
+"""Targets at the local upstream that fail in chosen ways, and count what they bill."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from billing.pricing import Price, Tokens
+from billing.pricing.price import Rates
+from proxy.providers.catalog import PROVIDERS
+from proxy.routing.accounts import Account
+from proxy.routing.targets import Resolution, Target
+from tests.support.api_calls import COMPLETE_USAGE, respond_with_text
+from tests.support.gateway_server import free_port
+from tests.support.upstream_server import Handler, LocalUpstream
+
+Json = dict[str, Any]
+PROVIDER_SLUGS = {
+    "openai_chat": "compatible",
+    "openai_responses": "openai",
+    "anthropic": "anthropic",
+    "gemini": "gemini",
+}
+TOKENS = Tokens(input=7, output=5)
+"""Tokens of a complete response, which its provider bills."""
+ERROR_BODIES: dict[str, Callable[[int, str], Json]] = {
+    "openai_chat": lambda status, text: {"error": {"message": text, "type": "server_error", "code": None}},
+    "openai_responses": lambda status, text: {"error": {"message": text, "type": "server_error"}},
+    "anthropic": lambda status, text: {"type": "error", "error": {"type": "api_error", "message": text}},
+    "gemini": lambda status, text: {"error": {"code": status, "message": text, "status": "UNAVAILABLE"}},
+}
+OPENING_ERRORS = {
+    "openai_chat": b'data: {"error":{"message":"The server is overloaded","code":503}}\n\n',
+    "openai_responses": (
+        b'event: response.failed\ndata: {"type":"response.failed","sequence_number":1,"response":{"id":"r",'
+        b'"object":"response","status":"failed","output":[],'
+        b'"error":{"code":"server_error","message":"The server is overloaded"}}}\n\n'
+    ),
+    "anthropic": (
+        b'event: error\ndata: {"type":"error",'
+        b'"error":{"type":"overloaded_error","message":"The server is overloaded"}}\n\n'
+    ),
+    "gemini": (
+        b'data: {"error":{"code":503,"message":"The server is overloaded","status":"UNAVAILABLE"}}\r\n\r\n'
+    ),
+}
+
+
+@dataclass
+class FaultyTarget:
+    """A target whose calls get one behaviour after the other. The last one is repeated.
+
+    `billed` is the number of complete responses, which the provider bills. `calls` counts all calls.
+    """
+
+    target: Target
+    format: str
+    behaviours: list["Behaviour"]
+    calls: int = 0
+    billed: int = 0
+
+    @property
+    def cost_nano(self) -> int:
+        """The cost that the provider bills, in nano-USD."""
+        assert self.target.price is not None
+        return self.billed * self.target.price.cost(TOKENS, {})
+
+    def next_behaviour(self) -> "Behaviour":
+        self.calls += 1
+        return self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0]
+
+
+Behaviour = Callable[[FaultyTarget, web.Request, Json], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class FaultyTargets:
+    """Targets by name at one upstream. The name is the first part of the path.
+
+    `retries` is the number of retries of each target, without a delay.
+    """
+
+    upstream: LocalUpstream
+    retries: int = 0
+    by_name: dict[str, FaultyTarget] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.root = self.upstream.url.removesuffix("/v1")
+        self.upstream.handler = self.handle
+
+    def add(
+        self, name: str, *behaviours: Behaviour, format: str = "openai_chat", usd: int = 1, **options: Any
+    ) -> FaultyTarget:
+        """Add a target, whose input costs `usd` per million tokens, and whose output costs twice as much."""
+        provider = PROVIDERS[PROVIDER_SLUGS[format]]
+        root = f"http://127.0.0.1:{free_port()}" if behaviours == (refuse,) else self.root
+        path = urlsplit(provider.base_url).path or "/v1"
+        account = Account(name, provider, f"{root}/{name}{path}", "sk-secret", trusted=True)
+        rate = usd * 10**9
+        price = Price(source="test", base=Rates(rate, rate, rate, rate, 2 * rate))
+        target = FaultyTarget(
+            Target(account, f"model-{name}", price, **options), format, list(behaviours) or [succeed]
+        )
+        self.by_name[name] = target
+        return target
+
+    def resolution(self) -> Resolution:
+        """Return the targets in the order in which they were added."""
+        return Resolution(tuple(each.target for each in self.by_name.values()), self.retries, 0)
+
+    async def handle(self, request: web.Request, body: Json) -> web.StreamResponse:
+        target = self.by_name[request.path.split("/")[1]]
+        return await target.next_behaviour()(target, request, body)
+
+
+async def succeed(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    target.billed += 1
+    text = f"Hello from {target.target.account.slug}"
+    respond: Handler = respond_with_text(target.format, text, COMPLETE_USAGE[target.format])
+    return await respond(request, body)
+
+
+async def refuse(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    """Refuse the connection: nothing listens on the port of the target."""
+    raise AssertionError("the connection is refused")
+
+
+def status(status: int, text: str = "The server had an error", **headers: str) -> Behaviour:
+    """Return a behaviour that responds with an error of this status."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    async def fail(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+        return web.json_response(ERROR_BODIES[target.format](status, text), status=status, headers=named)
+
+    return fail
+
+
+async def reset_before_response(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def open_with_error(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    """Respond with status 200 and an error event."""
+    if not is_stream(request, body):
+        return await status(503)(target, request, body)
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(OPENING_ERRORS[target.format])
+    return response
+
+
+def is_stream(request: web.Request, body: Json) -> bool:
+    return bool(body.get("stream")) or "streamGenerateContent" in request.path

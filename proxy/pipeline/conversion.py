@@ -91,7 +91,7 @@ def destination_of(request: Request, target: Target, destination: Destination) -
     """Return the destination of a converted request.
 
     It is the Responses API if the account has it and the request needs it: for newer models, OpenAI's chat
-    completions accept tools only without reasoning.
+    completions do not accept tools together with a reasoning effort.
     """
     is_available = openai_responses.FORMAT in target.account.formats
     if is_available and has_tools_for_responses(request, destination):

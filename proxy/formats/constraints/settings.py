@@ -132,15 +132,35 @@ def nearest_effort(wanted: str, known: tuple[str, ...]) -> str:
 
 
 def needs_responses(request: Request, constraints: Constraints) -> bool:
-    """Return whether the destination accepts the tools of a request only in the Responses API."""
-    is_off = request.reasoning is not None and request.reasoning.effort == "none"
-    return constraints.first("tools_by_responses") is not None and bool(request.tools) and not is_off
+    """Return whether the destination accepts the tools of a request only in the Responses API.
+
+    If the client asks for no effort, chat completions can do without it, unless the model always reasons.
+    """
+    if not takes_tools_without_effort(request, constraints):
+        return False
+    return sent_effort(request.reasoning) not in (None, "none") or not can_skip_reasoning(constraints)
 
 
 def fit_tools_to_chat(request: Request, constraints: Constraints) -> Adapted:
     """Turn reasoning off if there are tools that the model accepts in chat only while it does not reason."""
-    known = constraints.first("efforts")
-    if not needs_responses(request, constraints) or known is None or "none" not in known.names:
+    if not (takes_tools_without_effort(request, constraints) and can_skip_reasoning(constraints)):
         return request, []
-    named = [] if request.reasoning is None else ["reasoning"]
+    is_off = sent_effort(request.reasoning) == "none"
+    named = [] if request.reasoning is None or is_off else ["reasoning"]
     return replace(request, reasoning=Reasoning(effort="none")), named
+
+
+def takes_tools_without_effort(request: Request, constraints: Constraints) -> bool:
+    return bool(request.tools) and constraints.first("tools_by_responses") is not None
+
+
+def sent_effort(reasoning: Reasoning | None) -> str | None:
+    """Return the effort that OpenAI's codecs render for a setting; None without a setting."""
+    if reasoning is None:
+        return None
+    return reasoning.effort or effort_from_budget(reasoning.budget, DEFAULT_EFFORT)
+
+
+def can_skip_reasoning(constraints: Constraints) -> bool:
+    known = constraints.first("efforts")
+    return known is not None and "none" in known.names

@@ -175,6 +175,26 @@ def test_tools_of_newer_models_go_by_responses(
     assert upstream.requests[-1].path.endswith("/openai_chat/chat/completions")
 
 
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("gpt-5.4", "/openai_chat/chat/completions"),
+        ("gpt-5.6-sol", "/openai_chat/chat/completions"),
+        # These models cannot turn reasoning off, so chat completions never accept their tools.
+        ("gpt-6-astra", "/openai_responses/responses"),
+        ("gpt-6.2-sol", "/openai_responses/responses"),
+    ],
+)
+def test_tools_without_an_effort_go_by_chat_if_reasoning_can_be_off(
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, model: str, path: str
+) -> None:
+    reach_provider("openai")
+    response = messages(gateway, f"openai/{model}", tools=[weather("f")])
+    assert (response.status_code, named(response)) == (200, [])
+    assert upstream.requests[-1].path.endswith(path)
+    assert sent(upstream).get("reasoning_effort") == ("none" if "chat" in path else None)
+
+
 def test_tools_of_a_stream_by_responses_reach_their_client(
     reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
@@ -190,7 +210,7 @@ def test_tools_of_a_stream_by_responses_reach_their_client(
         )
 
     upstream.handler = call
-    response = messages(gateway, "openai/gpt-6", tools=[weather(LONG_NAME)], stream=True)
+    response = messages(gateway, "openai/gpt-6-astra", tools=[weather(LONG_NAME)], stream=True)
     (block,) = read_stream("anthropic", response.content)["content"]
     assert (block["name"], block["input"]) == (LONG_NAME, {"city": "Paris"})
 
@@ -205,7 +225,7 @@ def test_an_error_of_responses_reaches_a_client_of_messages(
         return web.json_response({"error": error}, status=400)
 
     upstream.handler = reject
-    response = messages(gateway, "openai/gpt-6", tools=[weather("f")])
+    response = messages(gateway, "openai/gpt-6-astra", tools=[weather("f")])
     assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
     assert "No such tool." in response.json()["error"]["message"]
 

@@ -138,9 +138,9 @@ CHOICE = (
         "rewrite",
         CHAT,
         '"Function tools with reasoning_effort are not supported" in chat completions since GPT-5.4, '
-        "unless the effort is none",
-        "https://developers.openai.com/api/docs/guides/deployment-checklist",
-        "2026-11-30",
+        "unless the effort is none; since GPT-5.6 also without an effort",
+        "https://github.com/BerriAI/litellm/pull/34569",
+        "2026-07-24",
         providers=("openai", "azure"),
         models=r"(^|/)gpt-(5\.[4-9]|[6-9])",
     ),

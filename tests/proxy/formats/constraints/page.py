@@ -153,8 +153,9 @@ RULES: dict[Rule, tuple[str, str, str]] = {
     ),
     "tools_by_responses": (
         NOT_NAMED,
-        "The request is sent to the Responses API if the account has it, else without reasoning.",
-        "`reasoning`, if it is turned off",
+        "If the client asks for an effort, or the model always reasons, the request is sent to the Responses "
+        "API, if the account has it. Else reasoning is turned off.",
+        "`reasoning`, if the client asked for it and it is turned off",
     ),
     "tools_needed": (
         "`names` of settings",

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from proxy.formats.constraints.adaptation import has_tools_for_responses
 from proxy.formats.constraints.constraint import Destination
-from proxy.formats.neutral import Reasoning, Tool
+from proxy.formats.neutral import Reasoning, Request, Tool
 from tests.proxy.formats.constraints.adaptations import OBJECT, adapted, chat, claude, gemini, responses
 
 CLAUDE_CODE_USER = f"user_{'a' * 64}_account_{'b' * 36}_session_{'c' * 61}"
@@ -204,6 +205,33 @@ def test_a_budget_becomes_an_effort_that_a_model_knows() -> None:
 def test_tools_of_newer_models_in_chat_turn_reasoning_off(model: str) -> None:
     changed = adapted(chat(model, "azure"), tools=(TOOL,), reasoning=Reasoning(effort="high"))
     assert (changed.request.reasoning, changed.changes) == (Reasoning(effort="none"), ("reasoning",))
+
+
+@pytest.mark.parametrize("reasoning", [None, Reasoning(effort="none"), Reasoning(budget=0)])
+def test_tools_without_an_effort_are_sent_with_the_effort_none(reasoning: Reasoning | None) -> None:
+    changed = adapted(chat("gpt-5.6-sol"), tools=(TOOL,), reasoning=reasoning)
+    assert (changed.request.reasoning, changed.changes) == (Reasoning(effort="none"), ())
+
+
+@pytest.mark.parametrize(
+    ("model", "reasoning", "expected"),
+    [
+        ("gpt-5.2", Reasoning(effort="high"), False),
+        ("gpt-5.4", Reasoning(effort="high"), True),
+        ("gpt-5.4", Reasoning(budget=10_000), True),
+        ("gpt-5.4", Reasoning(), True),
+        ("gpt-5.4", Reasoning(budget=0), False),
+        ("gpt-5.4", Reasoning(effort="none"), False),
+        ("gpt-6", None, False),
+        ("gpt-6-astra", None, True),
+        ("gpt-6-astra", Reasoning(effort="none"), True),
+    ],
+)
+def test_tools_need_the_responses_api_only_while_the_model_reasons(
+    model: str, reasoning: Reasoning | None, expected: bool
+) -> None:
+    request = Request(model="m", messages=(), tools=(TOOL,), reasoning=reasoning)
+    assert has_tools_for_responses(request, chat(model)) is expected
 
 
 @pytest.mark.parametrize(

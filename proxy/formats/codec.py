@@ -19,6 +19,7 @@ from proxy.formats.neutral import (
     RequestFacts,
     Response,
     Usage,
+    UsageDefaults,
 )
 from proxy.formats.provider_errors import ContextLengthWords
 from proxy.formats.quirks import Quirks
@@ -277,6 +278,12 @@ class Codec(Protocol):
 
         If it reports none, return None and the gateway's count of output tokens. The usage is the same as
         that of `parse_response`, but it is also found in a response that cannot be converted.
+        """
+
+    def billed_items(self, body: bytes, defaults: UsageDefaults, /) -> Usage:
+        """Return what a response that reports no usage bills besides tokens.
+
+        The result contains the service tier and the calls of server tools. Its token counts are 0.
         """
 
     def parse_stream(self) -> StreamDecoder:

@@ -53,6 +53,9 @@ class BackgroundResponse(models.Model):
     price = models.TextField(
         blank=True, help_text="The price of the model in all tiers, in JSON, if it is known."
     )
+    usage_defaults = models.TextField(
+        help_text="What the request asked for, which is charged if the response does not report it, in JSON."
+    )
     created_at = models.DateTimeField(default=timezone.now)
     polls = models.PositiveIntegerField(default=0)
     next_poll_at = models.DateTimeField(db_index=True)

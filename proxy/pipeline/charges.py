@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
 from msgspec.structs import replace
 
 from billing.ledger import UsageEntry
@@ -16,7 +17,7 @@ from billing.ledger.interface import MAX_RESERVATION_NANO
 from billing.pricing import Price, Tokens
 from projects.redaction import redact
 from proxy.formats.codec import Meter
-from proxy.formats.metering.billable import has_estimated_kind, normalize_tier
+from proxy.formats.metering.billable import has_estimated_kind, parse_tier
 from proxy.formats.metering.token_counts import estimate_tokens
 from proxy.formats.neutral import Usage
 from proxy.pipeline.admission import DEFAULT_MAX_OUTPUT, Admitted
@@ -24,6 +25,8 @@ from proxy.upstream.errors import UpstreamError, UpstreamTimeout
 from proxy.upstream.response import UpstreamResponse
 
 SERVICE_TIER_HEADER = "x-gemini-service-tier"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Charge:
 def charge(admitted: Admitted, usage: Usage, *, estimated: bool = False) -> Charge:
     """Return the charge for this usage. `estimated` is true if the provider did not report the usage."""
     candidate = admitted.planned.candidate
-    assumed_tier = candidate.plan.facts.assumed_tier
+    assumed_tier = candidate.plan.facts.usage_defaults.service_tier
     return charge_at(candidate.target.price, usage, assumed_tier, estimated=estimated)
 
 
@@ -96,6 +99,19 @@ def added(counts: Mapping[str, int] | None, more: Mapping[str, int]) -> dict[str
     return dict(Counter(counts or {}) + Counter(more))
 
 
+def warn_of_unknown_tier(entry: UsageEntry) -> None:
+    """Log a request in a service tier without known rates. It may cost more than the charge."""
+    if entry.price is not None and entry.price.unknown_tier:
+        log.warning(
+            "service_tier_not_priced",
+            message="The price of a service tier is not known, so the highest known rates were charged.",
+            request_id=entry.request_id,
+            provider=entry.provider,
+            model=entry.provider_model,
+            service_tier=redact(entry.price.unknown_tier),
+        )
+
+
 def in_tier(listed: Price, usage: Usage, assumed_tier: str) -> tuple[Price, Usage]:
     """Return the price in the tier of a request, and the usage with that tier.
 
@@ -115,7 +131,7 @@ def charge_reported(admitted: Admitted, usage: Usage, response: UpstreamResponse
     Google states the tier only in a header (ai.google.dev/gemini-api/docs/priority-inference, "Graceful
     downgrade").
     """
-    tier = normalize_tier(response.headers.get(SERVICE_TIER_HEADER))
+    tier = parse_tier(response.headers.get(SERVICE_TIER_HEADER))
     return charge(admitted, replace(usage, service_tier=tier) if tier and not usage.service_tier else usage)
 
 
@@ -179,14 +195,16 @@ def allowed_output(admitted: Admitted) -> int:
 def unreported_usage(admitted: Admitted, output_tokens: int, body: bytes) -> Usage:
     """Estimate the usage of a non-streaming response that reports none.
 
-    The estimate is the estimated input plus the visible output. A response without visible output is charged
-    like a lost response. There are two such cases: the body is unreadable (`output_tokens` is then estimated
-    from its length), or the provider has only queued the request.
+    The estimate is the estimated input plus the visible output, and the server tools that were called. A
+    response without visible output is charged like a lost response. There are two such cases: the body is
+    unreadable (`output_tokens` is then estimated from its length), or the provider has only queued the
+    request.
     """
     assumed = assumed_usage(admitted)
     shows_output = 0 < output_tokens < estimate_tokens(len(body))
     output = output_tokens if shows_output else max(output_tokens, assumed.output)
-    return replace(assumed, output=output, estimated=True)
+    items = admitted.planned.candidate.plan.billed_items(body)
+    return replace(items, input=assumed.input, output=output, estimated=True)
 
 
 def streamed_usage(admitted: Admitted, meter: Meter, *, is_complete: bool) -> Usage:

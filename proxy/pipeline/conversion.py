@@ -31,6 +31,7 @@ from proxy.formats.json_body import guard_recursion
 from proxy.formats.metering.billable import AUTO_TIER, MODALITIES
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.neutral import (
+    NO_DEFAULTS,
     ApiError,
     Event,
     Failed,
@@ -187,6 +188,10 @@ class PassThrough:
         """Return the reported usage and 0, or None and the gateway's count of the output tokens."""
         return self.client_request.measure(body)
 
+    def billed_items(self, body: bytes) -> Usage:
+        """Return the service tier and the calls of server tools of a response that reports no usage."""
+        return self.codec.billed_items(body, self.facts.usage_defaults)
+
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Measure a response. The client gets the same bytes."""
         usage, output_tokens = self.measure(body)
@@ -246,6 +251,10 @@ class Converted(WithoutAccountIds):
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """Return the reported usage and 0, or None and the gateway's count of the output tokens."""
         return self.provider_codec.measure(body)
+
+    def billed_items(self, body: bytes) -> Usage:
+        """Return the service tier and the calls of server tools of a response that reports no usage."""
+        return self.provider_codec.billed_items(body, NO_DEFAULTS)
 
     def keepalive(self, _response: UpstreamResponse) -> Callable[[bytes], bytes]:
         """Return the renderer of keep-alives."""
@@ -391,7 +400,7 @@ def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest
         writes_12h_cache=False,
         service_tier=AUTO_TIER,
         requested_tiers=(),
-        assumed_tier="",
+        usage_defaults=NO_DEFAULTS,
     )
 
 

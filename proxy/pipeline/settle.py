@@ -19,7 +19,7 @@ from proxy.pipeline.admission import Admitted
 from proxy.pipeline.attempts.sequence import AttemptSequence
 from proxy.pipeline.authenticate import Authenticated, Received, in_flight
 from proxy.pipeline.background.deferral import discard
-from proxy.pipeline.charges import Charge
+from proxy.pipeline.charges import Charge, warn_of_unknown_tier
 from proxy.pipeline.parse import Parsed
 from proxy.pipeline.route import Planned, Routed
 from proxy.routing.targets import Target
@@ -71,7 +71,7 @@ async def settle(progress: Progress, result: RequestResult) -> None:
             log_request(progress, result, seconds, UNKNOWN_CALLER_FIELDS)
         case _:
             entry = complete_entry(progress, result, seconds)
-            warn_of_unknown_tier(progress, entry)
+            warn_of_unknown_tier(entry)
             if not result.is_recorded:
                 with outliving_cancellation():
                     await save(progress, entry, result)
@@ -123,19 +123,6 @@ def complete_entry(progress: Recorded, result: RequestResult, seconds: float) ->
     if isinstance(progress, AttemptSequence):
         progress.complete(entry, result.status, result.error_code, result.charge)
     return entry
-
-
-def warn_of_unknown_tier(progress: Recorded, entry: UsageEntry) -> None:
-    """Log a request in a service tier without known rates. It may cost more than the charge."""
-    if entry.price is not None and entry.price.unknown_tier:
-        log.warning(
-            "service_tier_not_priced",
-            message="The price of a service tier is not known, so the highest known rates were charged.",
-            request_id=caller_of(progress).received.request_id,
-            provider=entry.provider,
-            model=entry.provider_model,
-            service_tier=redact(entry.price.unknown_tier),
-        )
 
 
 def received_of(progress: Progress) -> Received:

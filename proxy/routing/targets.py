@@ -135,6 +135,9 @@ class UpstreamPlan(Protocol):
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """Return the reported usage and 0, or None and the gateway's count of the output tokens."""
 
+    def billed_items(self, body: bytes) -> Usage:
+        """Return the service tier and the calls of server tools of a response that reports no usage."""
+
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Parse a non-streaming response. Raises InvalidUpstreamResponse."""
 

@@ -92,7 +92,7 @@ class ResponsesProvider:
     def finish(self, id: str, status: str = "completed", usage: Json | None = USAGE, **fields: Any) -> None:
         """End a response."""
         output = [message(TEXT)] if status in ("completed", "incomplete") else []
-        self.responses[id] |= {"status": status, "usage": usage, "output": output, **fields}
+        self.responses[id] |= {"status": status, "usage": usage, "output": output} | fields
 
     def is_held(self, id: str) -> bool:
         return self.holds_streams or self.responses[id]["status"] in ("queued", "in_progress")

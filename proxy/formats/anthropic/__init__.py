@@ -14,7 +14,7 @@ from proxy.formats.anthropic.request import (
 )
 from proxy.formats.anthropic.response import parse_response, render_response
 from proxy.formats.anthropic.seals import without_seals
-from proxy.formats.anthropic.usage import measure
+from proxy.formats.anthropic.usage import billed_items, measure
 from proxy.formats.anthropic.wire import FORMAT
 
 parse_stream = StreamDecoder
@@ -27,6 +27,7 @@ __all__ = [
     "MessagesRequest",
     "StreamDecoder",
     "StreamEncoder",
+    "billed_items",
     "measure",
     "parse_error",
     "parse_request",

@@ -15,7 +15,7 @@ from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.request import PATH
 from proxy.formats.anthropic.toolsets import TOOLSETS
-from proxy.formats.anthropic.usage import US_REGION, StreamUsage, measure
+from proxy.formats.anthropic.usage import US_REGION, StreamUsage, measure, normalize_region
 from proxy.formats.anthropic.vendor_tools import CLIENT_TOOLS
 from proxy.formats.anthropic.wire import (
     RequestFields,
@@ -41,11 +41,10 @@ from proxy.formats.metering.billable import (
     DEFAULT_MAX_CALLS,
     UNREADABLE_TIER,
     named_tiers,
-    normalize_tier,
-    requested_tier,
+    parse_tier,
     tool_call_limit,
 )
-from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
+from proxy.formats.metering.cache_lifetimes import may_write_1h_cache, unpriced_lifetimes, writes_12h_cache
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -53,7 +52,7 @@ from proxy.formats.metering.unknown_fields import (
     model_calling_tools,
     unbounded_cost_fields,
 )
-from proxy.formats.neutral import ApiError, RequestFacts, Usage
+from proxy.formats.neutral import NO_DEFAULTS, ApiError, RequestFacts, Usage, UsageDefaults
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import at_event_boundary, event_data, event_name
@@ -101,7 +100,12 @@ class MessagesRequest:
             requested_tiers=named_tiers(
                 service_tier=capacity_tier(request.service_tier), speed=speed, inference_geo=region
             ),
-            assumed_tier="_".join(filter(None, (speed, region))),
+            usage_defaults=UsageDefaults(
+                service_tier="_".join(filter(None, (speed, region))),
+                speed=speed,
+                region=region,
+                cache_lifetime="1h" if may_write_1h_cache(body) else "",
+            ),
             max_billable_extras=max_billable_extras(request),
             unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
             writes_12h_cache=writes_12h_cache(body, self.fields),
@@ -127,10 +131,10 @@ class MessagesRequest:
         return PING if at_event_boundary(sent_tail) else b""
 
     def meter(self) -> "StreamMeter":
-        return StreamMeter()
+        return StreamMeter(self.facts.usage_defaults)
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return measure(body)
+        return measure(body, self.facts.usage_defaults)
 
     def encoder(self, request: NeutralRequest) -> StreamEncoder:
         return StreamEncoder(request)
@@ -179,13 +183,13 @@ def max_input_tokens(request: RequestFields) -> int:
 
 def capacity_tier(value: Any) -> str:
     """Return the tier that `service_tier` asks for. It can only choose whether paid capacity is used."""
-    tier = requested_tier(value)
+    tier = parse_tier(value)
     return tier if tier in KNOWN_CAPACITY else UNREADABLE_TIER
 
 
 def requested_speed(value: Any) -> str:
     """Return the service tier for a speed. It is empty for the standard speed."""
-    match requested_tier(value):
+    match parse_tier(value):
         case "" | "standard":
             return ""
         case "fast":
@@ -199,9 +203,7 @@ def requested_region(value: Any) -> str:
 
     It is empty for any region. Source: platform.claude.com/docs/en/manage-claude/data-residency.
     """
-    if value and not isinstance(value, str):
-        return UNREADABLE_TIER
-    match normalize_tier(value):
+    match normalize_region(value):
         case "" | "global":
             return ""
         case "us":
@@ -267,8 +269,8 @@ def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, t
 class StreamMeter(EventMeter):
     """Meters a stream while it is relayed."""
 
-    def __init__(self) -> None:
-        self.usage_reader = StreamUsage()
+    def __init__(self, defaults: UsageDefaults = NO_DEFAULTS) -> None:
+        self.usage_reader = StreamUsage(defaults)
         super().__init__(self.usage_reader)
 
     def on_event(self, event: bytes) -> None:

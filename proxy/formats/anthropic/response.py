@@ -79,7 +79,7 @@ def parse_response(body: bytes) -> Response:
         id=response.id or "",
         model=response.model or "",
         choices=(choice,),
-        usage=parse_usage(decode_value(response.usage)),
+        usage=parse_usage(decode_value(response.usage), response.content),
     )
 
 

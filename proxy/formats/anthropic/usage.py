@@ -9,8 +9,21 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.wire import TokenCounts, WireUsage
-from proxy.formats.json_body import DECODE_ERRORS, as_str, decode_available_fields, dict_items, encode
-from proxy.formats.metering.billable import MAX_TIER_LENGTH, normalize_tier, reported_calls
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    as_dict,
+    as_str,
+    decode_available_fields,
+    dict_items,
+    encode,
+)
+from proxy.formats.metering.billable import (
+    MAX_TIER_LENGTH,
+    UNREADABLE_TIER,
+    normalize_tier,
+    parse_tier,
+    reported_calls,
+)
 from proxy.formats.metering.token_counts import (
     as_count,
     as_counts,
@@ -19,9 +32,9 @@ from proxy.formats.metering.token_counts import (
     estimate_tokens,
 )
 from proxy.formats.metering.usage_reader import UsageReader
-from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
+from proxy.formats.neutral import MAX_TOKENS, NO_DEFAULTS, Usage, UsageDefaults, reported_or_none
 
-WEB_SEARCH_BLOCK = ("server_tool_use", "web_search")
+WEB_SEARCH_BLOCK, SEARCH_COUNT = ("server_tool_use", "web_search"), "web_search_requests"
 STANDARD_TIER, US_REGION = "standard", "us"
 ANY_REGION = ("", "global", "not_available")
 """Values of `inference_geo` in a response that may have run anywhere, or whose model has no regions."""
@@ -37,10 +50,11 @@ class StreamUsage(UsageReader):
     gateway's counts of the output and of searches apply.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, defaults: UsageDefaults = NO_DEFAULTS) -> None:
+        self.defaults = defaults
         self.merged: WireUsage | None = None
         self.searches = 0
-        self.has_final_usage = False
+        self.has_final_usage = self.has_final_searches = False
 
     def start_block(self, type: str, name: str) -> None:
         """Count a search that the provider starts."""
@@ -63,9 +77,10 @@ class StreamUsage(UsageReader):
         if is_final and not self.output_tokens:
             # The start of a stream reports one output token, but a refusal ends with zero.
             merged = replace(merged, output_tokens=wire.output_tokens)
-        if usage_from_wire(merged) is not None:
+        if usage_from_wire(merged, self.defaults) is not None:
             self.merged = merged
             self.has_final_usage = is_final or (is_last and self.has_final_usage)
+            self.has_final_searches = is_last and (self.has_final_searches or states_searches(wire))
 
     def is_final(self, wire: WireUsage) -> bool:
         """Return whether a usage reports the output. If output has arrived, zeros are not a report."""
@@ -81,15 +96,17 @@ class StreamUsage(UsageReader):
 
     @property
     def reported(self) -> Usage | None:
-        usage = usage_from_wire(self.merged) if self.merged else None
-        if usage is None or self.has_final_usage or reported_or_none(usage) is None:
+        usage = usage_from_wire(self.merged, self.defaults) if self.merged else None
+        if usage is None or reported_or_none(usage) is None:
             return usage
-        searches = usage.billable_extras | reported_calls(web_search=self.searches)
-        output = max(usage.output, self.output_tokens)
-        return replace(usage, output=output, billable_extras=searches, estimated=True)
+        if not self.has_final_searches:
+            usage = with_searches(usage, self.searches)
+        if self.has_final_usage:
+            return usage
+        return replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
 
 
-def measure(body: bytes) -> tuple[Usage | None, int]:
+def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage | None, int]:
     """Return the usage that a response reports, and 0.
 
     If it reports none, return None and the gateway's own count of output tokens. If the content cannot be
@@ -99,13 +116,23 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         response = decode_available_fields(body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
-    usage = reported_or_none(parse_usage(response.get("usage")))
+    usage = reported_or_none(parse_usage(response.get("usage"), response.get("content"), defaults))
     if usage is not None:
         return usage, 0
     blocks = dict_items(response.get("content"))
     if blocks != response.get("content"):
         return None, estimate_tokens(len(body))
     return None, sum(estimate_text_tokens(block_text(block)) for block in blocks)
+
+
+def billed_items(body: bytes, defaults: UsageDefaults) -> Usage:
+    """Return what a response without reported usage bills besides tokens: its tier and its server tools."""
+    try:
+        response = decode_available_fields(body)
+    except DECODE_ERRORS:
+        return Usage()
+    tier = parse_service_tier(wire_usage(response.get("usage")) or WireUsage(), defaults)
+    return with_searches(Usage(service_tier=tier), shown_searches(response.get("content")))
 
 
 def block_text(block: dict[str, Any]) -> str:
@@ -136,52 +163,79 @@ def merge_usage(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
     return replace(earlier, **reported)
 
 
-def usage_from_wire(wire: WireUsage) -> Usage | None:
+def usage_from_wire(wire: WireUsage, defaults: UsageDefaults) -> Usage | None:
     """Return the usage; None if its counts are absent or not plausible."""
-    usage = parse_token_counts(wire, wire.output_tokens_details)
+    lifetime = defaults.cache_lifetime
+    usage = parse_token_counts(wire, wire.output_tokens_details, lifetime)
     return usage and replace(
-        usage_over_iterations(wire, usage),
-        service_tier=parse_service_tier(wire),
+        usage_over_iterations(wire, usage, lifetime),
+        service_tier=parse_service_tier(wire, defaults),
         billable_extras=parse_billable_extras(wire),
     )
 
 
-def parse_usage(value: Any) -> Usage | None:
-    """Return the usage in decoded JSON of a complete response; None unless it reports the output.
+def parse_usage(value: Any, content: Any, defaults: UsageDefaults = NO_DEFAULTS) -> Usage | None:
+    """Return the usage of a complete response with this content; None unless it reports the output.
 
     Only the start of a stream may omit the output.
     """
     wire = wire_usage(value)
-    return usage_from_wire(wire) if wire and states_output(wire) else None
+    if wire is None or not states_output(wire):
+        return None
+    usage = usage_from_wire(wire, defaults)
+    if usage is None or states_searches(wire):
+        return usage
+    return with_searches(usage, shown_searches(content))
+
+
+def shown_searches(content: Any) -> int:
+    """Return the number of searches in the blocks of a response."""
+    return sum((block.get("type"), block.get("name")) == WEB_SEARCH_BLOCK for block in dict_items(content))
+
+
+def states_searches(wire: WireUsage) -> bool:
+    return as_count(as_dict(wire.server_tool_use).get(SEARCH_COUNT)) is not None
+
+
+def with_searches(usage: Usage, shown: int) -> Usage:
+    """Return the usage with the searches that a response shows but does not report."""
+    if not shown:
+        return usage
+    searches = reported_calls(web_search=shown)
+    return replace(usage, billable_extras=usage.billable_extras | searches, estimated=True)
 
 
 def states_output(wire: WireUsage) -> bool:
     return as_count(wire.output_tokens) is not None
 
 
-def parse_service_tier(wire: WireUsage) -> str:
-    """Return the service tier that the response reports.
+def parse_service_tier(wire: WireUsage, defaults: UsageDefaults) -> str:
+    """Return the service tier of the response: what it reports, and what it leaves out as requested.
 
     Fast mode has its own prices, so it becomes a tier, although the vendor does not call it one (docs, "Fast
     mode", "Pricing"). The name of the tier includes the region of inference, unless it is any region (docs,
     "Data residency").
     """
-    speed, region = normalize_tier(wire.speed), normalize_tier(wire.inference_geo)
-    tier = normalize_tier(wire.service_tier) if speed in ("", STANDARD_TIER) else speed
+    speed = parse_tier(wire.speed) or defaults.speed
+    region = normalize_region(wire.inference_geo) or defaults.region
+    tier = parse_tier(wire.service_tier) if speed in ("", STANDARD_TIER) else speed
     if region in ANY_REGION:
         return tier
     suffix = f"_{region}"
     return f"{(tier or STANDARD_TIER)[: MAX_TIER_LENGTH - len(suffix)]}{suffix}"
 
 
+def normalize_region(value: Any) -> str:
+    """Return a region of inference in lower case. A value that is not a text becomes an unknown region."""
+    return UNREADABLE_TIER if value and not isinstance(value, str) else normalize_tier(value)
+
+
 def parse_billable_extras(wire: WireUsage) -> dict[str, int]:
-    used = wire.server_tool_use if isinstance(wire.server_tool_use, dict) else {}
-    return reported_calls(
-        web_search=used.get("web_search_requests"), web_fetch=used.get("web_fetch_requests")
-    )
+    used = as_dict(wire.server_tool_use)
+    return reported_calls(web_search=used.get(SEARCH_COUNT), web_fetch=used.get("web_fetch_requests"))
 
 
-def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
+def usage_over_iterations(wire: WireUsage, usage: Usage, lifetime: str) -> Usage:
     """Return the usage of all iterations of a response, if it reports them.
 
     The totals include the iterations of the message, but not those of a compaction or of an advisor, which
@@ -189,7 +243,10 @@ def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
     below the totals, it is incomplete, and the totals apply.
     """
     entries = dict_items(wire.iterations)
-    rounds = [parse_token_counts(msgspec.convert(entry, TokenCounts)) or Usage() for entry in entries]
+    rounds = [
+        parse_token_counts(msgspec.convert(entry, TokenCounts), lifetime=lifetime) or Usage()
+        for entry in entries
+    ]
     if not any(entry.get("type") in ITERATIONS_IN_TOTALS for entry in entries):
         rounds.append(usage)
     summed = {name: sum(getattr(counts, name) for counts in rounds) for name in SUMMED_FIELDS}
@@ -199,8 +256,8 @@ def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
     return replace(billed, output=max(billed.output, usage.output))
 
 
-def parse_token_counts(wire: TokenCounts, details: Any = None) -> Usage | None:
-    """Return the token counts.
+def parse_token_counts(wire: TokenCounts, details: Any = None, lifetime: str = "") -> Usage | None:
+    """Return the token counts. `lifetime` is that of cache writes whose lifetime is not reported.
 
     The total of cache writes is more reliable than its parts, which the end of a stream omits.
     """
@@ -214,6 +271,8 @@ def parse_token_counts(wire: TokenCounts, details: Any = None) -> Usage | None:
         detail_count(wire.cache_creation, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h")
     )
     written = written_5m + written_1h if wire.cache_creation_input_tokens is None else written
+    if lifetime == "1h" and not written_5m + written_1h:
+        written_1h = written
     reasoning = detail_count(details, "thinking_tokens")
     if not all(0 <= count <= MAX_TOKENS for count in (uncached, written, written_1h, read, output)):
         return None

@@ -17,7 +17,7 @@ from proxy.formats.gemini.request import (
 )
 from proxy.formats.gemini.response import parse_response, render_response
 from proxy.formats.gemini.seals import without_seals
-from proxy.formats.gemini.usage import measure
+from proxy.formats.gemini.usage import billed_items, measure
 from proxy.formats.gemini.wire import FORMAT
 
 parse_stream = StreamDecoder
@@ -29,6 +29,7 @@ __all__ = [
     "GenerateContentRequest",
     "StreamDecoder",
     "StreamEncoder",
+    "billed_items",
     "measure",
     "parse_error",
     "parse_request",

@@ -50,12 +50,12 @@ from proxy.formats.metering.billable import (
     AUTO_TIER,
     DEFAULT_MAX_CALLS,
     named_tiers,
+    parse_tier,
     possible_modalities,
-    requested_tier,
 )
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.metering.unknown_fields import extract_unknown_fields
-from proxy.formats.neutral import ApiError, InvalidRequest, RequestFacts, Usage
+from proxy.formats.neutral import ApiError, InvalidRequest, RequestFacts, Usage, UsageDefaults
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, at_event_boundary, event_data
@@ -102,7 +102,7 @@ class GenerateContentRequest(WithoutAccountIds):
         self.unknown_fields = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
         bound = max_input_tokens(request, settings, model)
         bound += token_bounds.unknown_fields_tokens(self.unknown_fields)
-        tier = requested_tier(request.service_tier or request.snake_service_tier)
+        tier = parse_tier(request.service_tier or request.snake_service_tier)
         self.facts = RequestFacts(
             model=model,
             max_input_tokens=bound,
@@ -111,7 +111,7 @@ class GenerateContentRequest(WithoutAccountIds):
             stream=stream,
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(serviceTier=tier),
-            assumed_tier=tier,
+            usage_defaults=UsageDefaults(service_tier=tier),
             other_model_fields=routing_fields(self.fields),
             max_billable_extras=max_billable_extras(request.tools)
             | possible_modalities(body, AUDIO_MARKERS, bound),

@@ -15,10 +15,10 @@ from proxy.formats.gemini.wire import (
     decode_response_facts,
 )
 from proxy.formats.json_body import DECODE_ERRORS, as_dict, decode_lenient, decode_value, dict_items
-from proxy.formats.metering.billable import normalize_tier, reported_modalities
+from proxy.formats.metering.billable import parse_tier, reported_modalities
 from proxy.formats.metering.token_counts import as_count, estimate_text_tokens, estimate_tokens
 from proxy.formats.metering.usage_reader import UsageReader
-from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
+from proxy.formats.neutral import MAX_TOKENS, Usage, UsageDefaults, reported_or_none
 
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
 OUTPUT, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
@@ -116,6 +116,18 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         return usage, 0
     is_response = response.candidates or response.prompt_feedback
     return None, sum(map(part_tokens, response.parts)) if is_response else estimate_tokens(len(body))
+
+
+def billed_items(body: bytes, _defaults: UsageDefaults) -> Usage:
+    """Return what a response without reported usage bills besides tokens: its tier and its server tools."""
+    try:
+        response = decode_lenient(decode_response_facts, body)
+    except DECODE_ERRORS:
+        return Usage()
+    grounding = GroundingUsage()
+    for candidate in response.candidates or ():
+        grounding.add(candidate.grounding_metadata)
+    return with_billable_extras(Usage(), response.usage_metadata, grounding) or Usage()
 
 
 def measure_undecodable(body: bytes) -> tuple[Usage | None, int]:
@@ -221,7 +233,7 @@ def tokens_by_modality(metadata: Any, name: str) -> dict[str, int]:
 
 
 def parse_service_tier(metadata: Any) -> str:
-    return normalize_tier(metadata.get("serviceTier")) if isinstance(metadata, dict) else ""
+    return parse_tier(metadata.get("serviceTier")) if isinstance(metadata, dict) else ""
 
 
 def shown_usage(counts: dict[str, int], metadata: Any, *, is_blocked: bool) -> Usage | None:

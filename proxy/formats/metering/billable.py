@@ -20,6 +20,7 @@ ESTIMATED_PREFIX = "estimated_"
 MAX_TIER_LENGTH = 20
 AUTO_TIER, BATCH_TIER = "auto", "batch"
 UNREADABLE_TIER = "?"
+"""Start of the names of tiers for which no price has rates."""
 REGIONAL_TIER = re.compile(r"(.*_)?(us|global)")
 """Names by which prices distinguish regions of inference. No vendor has such a service tier."""
 MODALITIES = ("input_audio", "input_image", "input_video")
@@ -27,7 +28,7 @@ MODALITIES = ("input_audio", "input_image", "input_video")
 
 
 def normalize_tier(reported: Any) -> str:
-    """Return a reported service tier in lower case; empty if none is reported.
+    """Return a tier or a region in lower case; empty if none is stated.
 
     `auto` in a request allows any tier, so a response that repeats it reports no tier.
     """
@@ -37,8 +38,8 @@ def normalize_tier(reported: Any) -> str:
     return "" if tier == AUTO_TIER else tier
 
 
-def requested_tier(value: Any) -> str:
-    """Return the service tier that a request asks for; empty if the provider chooses.
+def parse_tier(value: Any) -> str:
+    """Return the service tier that a request asks for, or that a response states; empty for none.
 
     A value that is not a text becomes a tier for which no price has rates. So do the names of regions, and
     the tier of batches, which a single request cannot have.
@@ -46,7 +47,8 @@ def requested_tier(value: Any) -> str:
     if value and not isinstance(value, str):
         return UNREADABLE_TIER
     tier = normalize_tier(value)
-    return UNREADABLE_TIER if tier == BATCH_TIER or REGIONAL_TIER.fullmatch(tier) else tier
+    is_impossible = tier == BATCH_TIER or REGIONAL_TIER.fullmatch(tier)
+    return f"{UNREADABLE_TIER}{tier}"[:MAX_TIER_LENGTH] if is_impossible else tier
 
 
 def named_tiers(**tiers: str) -> tuple[tuple[str, str], ...]:

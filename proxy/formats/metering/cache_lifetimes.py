@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from proxy.formats.json_body import ESCAPED_ASCII_LETTER, as_dict
+from proxy.formats.json_body import ESCAPED_ASCII_LETTER, as_dict, contains_any
 
 OPTIONS, RETENTION = "prompt_cache_options", "prompt_cache_retention"
 MARKS = ("prompt_cache_breakpoint", "cache_control")
@@ -25,6 +25,19 @@ TTL = re.compile(rb'"ttl"\s*:\s*("[^"]*"|[^\s,}]*)')
 def writes_12h_cache(body: bytes, fields: Mapping[str, Any]) -> bool:
     """Return whether a request may write to a cache with a lifetime of 12 hours."""
     return any(lifetime in LONG_LIFETIMES for _, lifetime in requested_lifetimes(body, fields))
+
+
+def requests_12h_cache(body: bytes, fields: Mapping[str, Any]) -> bool:
+    """Return whether a request asks for cache writes that OpenAI bills as such of 12 hours."""
+    return any(lifetime == "12h" for _, lifetime in requested_lifetimes(body, fields))
+
+
+def may_write_1h_cache(body: bytes) -> bool:
+    """Return whether a request may ask Anthropic to cache its prompt for an hour.
+
+    The content, which may be large, is not decoded. So the result is also true for some other requests.
+    """
+    return contains_any(body, (b'"1h"',))
 
 
 def unpriced_lifetimes(body: bytes, fields: Mapping[str, Any]) -> tuple[str, ...]:

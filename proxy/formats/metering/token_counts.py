@@ -61,15 +61,18 @@ def detail_count(details: Any, name: str) -> int:
     return (as_count(details.get(name)) or 0) if isinstance(details, dict) else 0
 
 
-def cache_writes(details: Any) -> tuple[int, int]:
+def cache_writes(details: Any, lifetime: str = "") -> tuple[int, int]:
     """Return the tokens written to OpenAI's cache, and the part that OpenAI keeps for 12 hours.
 
-    They are in the details of the input. All other writes are kept for 30 minutes (types of the SDK,
+    They are in the details of the input. `lifetime` is that of all writes if the details do not report the
+    lifetimes. All other writes are kept for 30 minutes (types of the SDK,
     `InputTokensDetailsCacheWriteTokensDetails`).
     """
     by_lifetime = details.get("cache_write_tokens_details") if isinstance(details, dict) else None
     for_30m, for_12h = (detail_count(by_lifetime, f"ttl_{span}_tokens") for span in ("30m", "12h"))
-    return max(detail_count(details, "cache_write_tokens"), for_30m + for_12h), for_12h
+    written = max(detail_count(details, "cache_write_tokens"), for_30m + for_12h)
+    is_assumed = lifetime == "12h" and not for_30m + for_12h
+    return written, written if is_assumed else for_12h
 
 
 def render_cache_writes(usage: Usage) -> dict[str, Any]:

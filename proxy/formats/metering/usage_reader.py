@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.metering.billable import normalize_tier
+from proxy.formats.metering.billable import parse_tier
 from proxy.formats.neutral import Usage, reported_or_none
 
 
@@ -46,7 +46,7 @@ class UsageReader(ABC):
 
     def read_tier(self, reported: Any) -> None:
         """Store the service tier of an event, if the event states one."""
-        self.service_tier = normalize_tier(reported) or self.service_tier
+        self.service_tier = parse_tier(reported) or self.service_tier
 
     def add_tokens(self, tokens: int) -> None:
         """Add tokens to the gateway's count of the output."""

@@ -40,10 +40,12 @@ from proxy.formats.neutral.events import (
 )
 from proxy.formats.neutral.request import (
     MAX_TOKENS,
+    NO_DEFAULTS,
     Reasoning,
     Request,
     RequestFacts,
     ResponseFormat,
+    UsageDefaults,
 )
 from proxy.formats.neutral.response import (
     ApiError,
@@ -67,6 +69,7 @@ from proxy.formats.neutral.tools import (
 
 __all__ = [
     "MAX_TOKENS",
+    "NO_DEFAULTS",
     "ApiError",
     "Choice",
     "Citation",
@@ -106,6 +109,7 @@ __all__ = [
     "ToolResult",
     "UnsupportedFeature",
     "Usage",
+    "UsageDefaults",
     "UsageReported",
     "UserLocation",
     "VendorTool",

@@ -63,6 +63,24 @@ class Request(Frozen, frozen=True, kw_only=True):
     unmapped_settings: dict[str, Any] = {}
 
 
+class UsageDefaults(Frozen, frozen=True, kw_only=True):
+    """Priced properties of a request, which are charged unless the response reports others.
+
+    `service_tier` is the requested tier. `speed` and `region` are Anthropic's, of which that tier consists.
+    `cache_lifetime` is the lifetime of cache writes, 1h or 12h; empty for the shortest one. `tools` are the
+    request's tools in JSON. Their settings, such as the memory of a container, decide on fees.
+    """
+
+    service_tier: str = ""
+    speed: str = ""
+    region: str = ""
+    cache_lifetime: str = ""
+    tools: list[dict[str, Any]] = []
+
+
+NO_DEFAULTS = UsageDefaults()
+
+
 class RequestFacts(Frozen, frozen=True, kw_only=True):
     """The facts about a request of any format that admission needs.
 
@@ -70,8 +88,8 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     or None. `min_output_tokens` is the lowest limit of one choice that the provider accepts. `n` is the
     requested number of choices. `service_tier` is the requested tier: `auto` if the provider chooses, empty
     for the standard tier. `requested_tiers` are the fields that ask for a tier, or for something else that
-    changes the price as a tier does, each with that tier. `assumed_tier` is the tier that is charged if the
-    response states none. `max_billable_extras` limits by kind what else is billed (see `Usage`).
+    changes the price as a tier does, each with that tier. `usage_defaults` are charged if the
+    response does not report them. `max_billable_extras` limits by kind what else is billed (see `Usage`).
     `unbounded_cost_fields` are fields whose cost has no known bound. `other_model_fields` are fields that
     allow other models to generate a part of the response. `writes_12h_cache` is true if the request may ask
     OpenAI to cache its prompt for 12 hours, which costs more. `fixed_max_output` is the maximum output of a
@@ -87,7 +105,7 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     stream: bool = False
     service_tier: str = ""
     requested_tiers: tuple[tuple[str, str], ...] = ()
-    assumed_tier: str = ""
+    usage_defaults: UsageDefaults = NO_DEFAULTS
     max_billable_extras: dict[str, int] = {}
     unbounded_cost_fields: tuple[str, ...] = ()
     other_model_fields: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from proxy.formats.openai_chat.request import (
 )
 from proxy.formats.openai_chat.response import parse_response, render_response
 from proxy.formats.openai_chat.seals import without_seals
-from proxy.formats.openai_chat.usage import measure
+from proxy.formats.openai_chat.usage import billed_items, measure
 from proxy.formats.openai_chat.wire import FORMAT
 
 parse_stream = StreamDecoder
@@ -30,6 +30,7 @@ __all__ = [
     "ChatRequest",
     "StreamDecoder",
     "StreamEncoder",
+    "billed_items",
     "measure",
     "parse_error",
     "parse_request",

@@ -10,14 +10,14 @@ import msgspec
 from proxy.formats.account_ids import WithoutAccountIds
 from proxy.formats.json_body import ModelName, TokenLimit, convert_json, parse_object, replace_fields
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import AUTO_TIER, named_tiers, requested_tier
+from proxy.formats.metering.billable import AUTO_TIER, named_tiers, parse_tier
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
     fields_allowing_other_models,
     first_value,
     unbounded_cost_fields,
 )
-from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage
+from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage, UsageDefaults
 from proxy.formats.openai_chat.encoder import StreamEncoder
 from proxy.formats.openai_chat.passthrough import StreamMeter
 from proxy.formats.openai_chat.usage import measure
@@ -56,7 +56,7 @@ class CreateCompletionRequest(WithoutAccountIds):
         prompts = prompt_count(request.prompt)
         unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
         written = prompts * max(request.n or 1, request.best_of or 1)
-        tier = requested_tier(first_value(unknown, "service_tier"))
+        tier = parse_tier(first_value(unknown, "service_tier"))
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
@@ -65,7 +65,7 @@ class CreateCompletionRequest(WithoutAccountIds):
             stream=bool(request.stream),
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(service_tier=tier),
-            assumed_tier=tier,
+            usage_defaults=UsageDefaults(service_tier=tier),
             unbounded_cost_fields=unbounded_cost_fields(unknown),
             other_model_fields=fields_allowing_other_models(unknown),
         )

@@ -19,7 +19,7 @@ from proxy.formats.json_body import (
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import AUTO_TIER, named_tiers, requested_tier
+from proxy.formats.metering.billable import AUTO_TIER, named_tiers, parse_tier
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
     fields_allowing_other_models,
@@ -32,6 +32,7 @@ from proxy.formats.neutral import (
     RequestFacts,
     UnsupportedFeature,
     Usage,
+    UsageDefaults,
     reported_or_none,
 )
 from proxy.formats.neutral import Request as NeutralRequest
@@ -85,7 +86,7 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, EmbeddingFields)
         unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
-        tier = requested_tier(first_value(unknown, "service_tier"))
+        tier = parse_tier(first_value(unknown, "service_tier"))
         self.facts = RequestFacts(
             model=request.model,
             # Each token id is one token. A text has at most as many tokens as bytes.
@@ -94,7 +95,7 @@ class CreateEmbeddingRequest(WithoutAccountIds):
             max_output_tokens=0,
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(service_tier=tier),
-            assumed_tier=tier,
+            usage_defaults=UsageDefaults(service_tier=tier),
             unbounded_cost_fields=unbounded_cost_fields(unknown),
             other_model_fields=fields_allowing_other_models(unknown),
         )

@@ -19,15 +19,15 @@ from proxy.formats.json_body import (
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import AUTO_TIER, named_tiers, possible_modalities, requested_tier
-from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
+from proxy.formats.metering.billable import AUTO_TIER, named_tiers, parse_tier, possible_modalities
+from proxy.formats.metering.cache_lifetimes import requests_12h_cache, unpriced_lifetimes, writes_12h_cache
 from proxy.formats.metering.stream_meter import OutputMeter, event_terminator
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
     fields_allowing_other_models,
     unbounded_cost_fields,
 )
-from proxy.formats.neutral import ApiError, Request, RequestFacts, Usage
+from proxy.formats.neutral import NO_DEFAULTS, ApiError, Request, RequestFacts, Usage, UsageDefaults
 from proxy.formats.openai_chat.account_ids import ACCOUNT_ID_FIELDS, ChatIdReader
 from proxy.formats.openai_chat.capabilities import max_tokens_field, rejects_max_tokens
 from proxy.formats.openai_chat.encoder import StreamEncoder
@@ -68,7 +68,7 @@ class ChatRequest:
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
         bound = max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown)
-        tier = requested_tier(request.service_tier)
+        tier = parse_tier(request.service_tier)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=bound,
@@ -77,7 +77,9 @@ class ChatRequest:
             stream=bool(request.stream),
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(service_tier=tier),
-            assumed_tier=tier,
+            usage_defaults=UsageDefaults(
+                service_tier=tier, cache_lifetime="12h" if requests_12h_cache(body, self.fields) else ""
+            ),
             max_billable_extras=max_searches(request) | possible_modalities(body, AUDIO_MARKERS, bound),
             unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
             writes_12h_cache=writes_12h_cache(body, self.fields),
@@ -127,10 +129,10 @@ class ChatRequest:
         return {"max_completion_tokens": given.get("max_completion_tokens", given["max_tokens"])}
 
     def meter(self) -> "StreamMeter":
-        return StreamMeter(withhold_usage=not self.client_wants_usage)
+        return StreamMeter(self.facts.usage_defaults, withhold_usage=not self.client_wants_usage)
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return measure(body)
+        return measure(body, self.facts.usage_defaults)
 
     def references(self) -> list[AccountReference]:
         values = [self.request.messages, self.request.tools, self.unknown_fields]
@@ -239,8 +241,8 @@ class StreamMeter(OutputMeter):
     gateway requested it, and not the client.
     """
 
-    def __init__(self, *, withhold_usage: bool) -> None:
-        self.usage_reader = StreamUsage()
+    def __init__(self, defaults: UsageDefaults = NO_DEFAULTS, *, withhold_usage: bool) -> None:
+        self.usage_reader = StreamUsage(defaults)
         super().__init__(self.usage_reader)
         self.splitter = EventSplitter()
         self.withhold_usage = withhold_usage

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.json_body import DECODE_ERRORS, as_dict, decode_available_fields, dict_items
-from proxy.formats.metering.billable import normalize_tier, reported_calls, reported_modalities
+from proxy.formats.metering.billable import parse_tier, reported_calls, reported_modalities
 from proxy.formats.metering.token_counts import (
     as_count,
     cache_writes,
@@ -18,7 +18,7 @@ from proxy.formats.metering.token_counts import (
     text_bytes,
 )
 from proxy.formats.metering.usage_reader import UsageReader
-from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
+from proxy.formats.neutral import MAX_TOKENS, NO_DEFAULTS, Usage, UsageDefaults, reported_or_none
 from proxy.formats.openai_chat.wire import WireUsage
 
 UNCOUNTED_DELTA_FIELDS = ("role", "id")
@@ -31,7 +31,8 @@ class StreamUsage(UsageReader):
     gateway's count applies.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, defaults: UsageDefaults = NO_DEFAULTS) -> None:
+        self.defaults = defaults
         self.last_usage: Usage | None = None
         self.counted_at_last_report = 0
         """The gateway's count of the output that the last report covers."""
@@ -41,7 +42,7 @@ class StreamUsage(UsageReader):
         self.read_tier(chunk.get("service_tier"))
         for choice in dict_items(chunk.get("choices")):
             self.add_tokens(choice_tokens(choice))
-        usage = parse_usage(chunk)
+        usage = parse_usage(chunk, self.defaults)
         if reported_or_none(usage):
             self.last_usage, self.counted_at_last_report = usage, self.output_tokens
         else:
@@ -55,7 +56,7 @@ class StreamUsage(UsageReader):
         return replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
 
 
-def measure(body: bytes) -> tuple[Usage | None, int]:
+def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage | None, int]:
     """Return the usage that a response reports, and 0.
 
     If it reports none, return None and the gateway's own count of output tokens. If the choices cannot be
@@ -65,13 +66,21 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         response = decode_available_fields(body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
-    usage = reported_or_none(parse_usage(response))
+    usage = reported_or_none(parse_usage(response, defaults))
     if usage is not None:
         return usage, 0
     choices = dict_items(response.get("choices"))
     if choices != response.get("choices"):
         return None, estimate_tokens(len(body))
     return None, sum(map(choice_tokens, choices))
+
+
+def billed_items(body: bytes, _defaults: UsageDefaults) -> Usage:
+    """Return what a response without reported usage bills besides tokens: its tier and its server tools."""
+    try:
+        return Usage(service_tier=parse_tier(decode_available_fields(body).get("service_tier")))
+    except DECODE_ERRORS:
+        return Usage()
 
 
 def choice_tokens(choice: dict[str, Any]) -> int:
@@ -92,7 +101,7 @@ def delta_tokens(delta: Any) -> int:
     )
 
 
-def parse_usage(body: Mapping[str, Any]) -> Usage | None:
+def parse_usage(body: Mapping[str, Any], defaults: UsageDefaults = NO_DEFAULTS) -> Usage | None:
     """Return the usage that a decoded response or chunk reports, or None.
 
     Groq has a separate field for it in the last chunk (console.groq.com/docs/api-reference), and Moonshot
@@ -103,24 +112,25 @@ def parse_usage(body: Mapping[str, Any]) -> Usage | None:
         as_dict(body.get("x_groq")).get("usage"),
         *(choice.get("usage") for choice in dict_items(body.get("choices"))),
     )
-    tier = body.get("service_tier")
-    reports = [usage for place in places if place and (usage := parse_usage_object(place, tier)) is not None]
+    tier, lifetime = body.get("service_tier"), defaults.cache_lifetime
+    found = [parse_usage_object(place, tier, lifetime) for place in places if place]
+    reports = [usage for usage in found if usage is not None]
     return next(filter(reported_or_none, reports), reports[0] if reports else None)
 
 
-def parse_usage_object(value: Any, service_tier: Any = None) -> Usage | None:
+def parse_usage_object(value: Any, service_tier: Any = None, lifetime: str = "") -> Usage | None:
     """Return the usage in decoded JSON of any type, or None."""
     try:
-        return usage_from_wire(msgspec.convert(value, WireUsage), service_tier)
+        return usage_from_wire(msgspec.convert(value, WireUsage), service_tier, lifetime)
     except msgspec.ValidationError:
         return None
 
 
-def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
+def usage_from_wire(wire: WireUsage, service_tier: Any = None, lifetime: str = "") -> Usage | None:
     """Return the usage in disjoint buckets; None if counts are missing, mistyped or out of range.
 
     OpenAI's count of prompt tokens includes cached tokens. The service tier is not in the usage, but in the
-    response.
+    response. `lifetime` is that of cache writes whose lifetime is not reported.
     """
     given = wire.input_tokens if wire.prompt_tokens is None else wire.prompt_tokens
     made = wire.output_tokens if wire.completion_tokens is None else wire.completion_tokens
@@ -128,7 +138,7 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
     if counts is None:
         return None
     (prompt, output), reasoning, details = counts, reasoning_tokens(wire), wire.prompt_tokens_details
-    cached, (written, written_12h) = cached_tokens(wire), cache_writes(details)
+    cached, (written, written_12h) = cached_tokens(wire), cache_writes(details, lifetime)
     if not all(
         0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, written_12h, reasoning)
     ):
@@ -146,7 +156,7 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
         cache_write_12h=written_12h,
         output=output,
         reasoning=min(reasoning, output),
-        service_tier=normalize_tier(service_tier),
+        service_tier=parse_tier(service_tier),
         billable_extras=billable_extras(wire),
     )
 

@@ -18,7 +18,7 @@ from proxy.formats.openai_responses.request import (
 )
 from proxy.formats.openai_responses.response import parse_response, render_response
 from proxy.formats.openai_responses.seals import without_seals
-from proxy.formats.openai_responses.usage import measure
+from proxy.formats.openai_responses.usage import billed_items, measure
 from proxy.formats.openai_responses.wire import FORMAT
 
 parse_stream = StreamDecoder
@@ -30,6 +30,7 @@ __all__ = [
     "ResponsesRequest",
     "StreamDecoder",
     "StreamEncoder",
+    "billed_items",
     "measure",
     "parse_error",
     "parse_request",

@@ -11,9 +11,14 @@ from urllib.parse import quote
 import msgspec
 
 from proxy.formats.json_body import DECODE_ERRORS, as_dict, as_str, decode_lenient
-from proxy.formats.neutral import Usage, reported_or_none
+from proxy.formats.neutral import NO_DEFAULTS, Usage, UsageDefaults, reported_or_none
 from proxy.formats.openai_responses.request import PATH
-from proxy.formats.openai_responses.usage import decode_usage_fields, output_tokens, parse_usage
+from proxy.formats.openai_responses.usage import (
+    decode_usage_fields,
+    output_tokens,
+    parse_usage,
+    with_billed_items,
+)
 
 PENDING_STATUSES = ("queued", "in_progress")
 CANCELLED, FAILED = "cancelled", "failed"
@@ -36,20 +41,31 @@ decode_stored_response = msgspec.json.Decoder(StoredResponse).decode
 class ResponseState:
     """The state of a response, as its provider reports it.
 
-    `usage` is None if it is not reported; `output_tokens` is then our own count. `error_code` is that of a
-    failed response.
+    `fields` are the decoded fields that its usage is read from. `error_code` is that of a failed response.
     """
 
     id: str
     status: str
     error_code: str
-    usage: Usage | None
-    output_tokens: int
+    fields: dict[str, Any]
 
     @property
     def is_pending(self) -> bool:
         """Return whether the response goes on in the background."""
         return self.status in PENDING_STATUSES
+
+    @property
+    def output_tokens(self) -> int:
+        """The gateway's own count of the output, if no usage is reported."""
+        return output_tokens(self.fields.get("output"))
+
+    def usage(self, defaults: UsageDefaults = NO_DEFAULTS) -> Usage | None:
+        """Return the reported usage, or None."""
+        return reported_or_none(parse_usage(self.fields, defaults))
+
+    def billed_items(self, defaults: UsageDefaults) -> Usage:
+        """Return what is billed besides tokens if no usage is reported."""
+        return with_billed_items(Usage(), self.fields, defaults)
 
 
 def response_path(id: str, action: str = "") -> str:
@@ -66,13 +82,12 @@ def read_state(body: bytes) -> ResponseState | None:
     id, error_code = as_str(wire.id), as_str(as_dict(wire.error).get("code"))
     if not 0 < len(id) <= MAX_ID_LENGTH:
         return None
-    return ResponseState(id, as_str(wire.status), error_code, *measure_or_nothing(body))
+    return ResponseState(id, as_str(wire.status), error_code, usage_fields(body))
 
 
-def measure_or_nothing(body: bytes) -> tuple[Usage | None, int]:
-    """Return the reported usage and our own count of output tokens, as far as they can be read."""
+def usage_fields(body: bytes) -> dict[str, Any]:
+    """Return the fields that the usage of a response is read from, as far as they can be decoded."""
     try:
-        response = decode_usage_fields(body)
+        return decode_usage_fields(body)
     except DECODE_ERRORS:
-        return None, 0
-    return reported_or_none(parse_usage(response)), output_tokens(response.get("output"))
+        return {}

@@ -45,7 +45,7 @@ class CompactRequest(ResponsesRequest):
         except DECODE_ERRORS:
             return None, 0
         reported = {name: response[name] for name in REPORT_FIELDS if name in response}
-        return reported_or_none(parse_usage(reported)), 0
+        return reported_or_none(parse_usage(reported, self.facts.usage_defaults)), 0
 
     def id_reader(self) -> ResponsesIdReader | None:
         """Return a reader of the ids that a client must send back with the result."""

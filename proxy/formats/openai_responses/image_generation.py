@@ -52,8 +52,15 @@ Source: docs/guides/images-vision, "Calculating costs".
 
 
 def find_tool(tools: Any) -> dict[str, Any]:
-    """Return the image generation tool among the tools of a request or response; empty if it is not there."""
-    return next((tool for tool in dict_items(tools) if tool.get("type") == TOOL_TYPE), {})
+    """Return the settings of image generation in the tools of a request; empty if it is not there.
+
+    If the tools that a response repeats follow, the settings that they state take precedence.
+    """
+    settings: dict[str, Any] = {}
+    for tool in dict_items(tools):
+        if tool.get("type") == TOOL_TYPE:
+            settings |= {name: value for name, value in tool.items() if value not in (None, "auto")}
+    return settings
 
 
 def has_unbounded_images(tools: Any) -> bool:
@@ -81,11 +88,11 @@ def image_model(tool: dict[str, Any]) -> str:
 
 def max_usage(tool: dict[str, Any], image_count: int) -> dict[str, int]:
     """Return the tokens to reserve for this number of images."""
-    model, partial = image_model(tool), detail_count(tool, "partial_images") * PARTIAL_IMAGE_TOKENS
+    model = image_model(tool)
     each = {
         "text_input": MAX_TEXT_INPUT_TOKENS,
         "image_input": MAX_IMAGE_INPUT_TOKENS,
-        "image_output": image_tokens(model, tool) + max(partial, 0),
+        "image_output": image_tokens(model, tool),
     }
     return {f"{model}: {kind}": tokens * image_count for kind, tokens in each.items()}
 
@@ -137,7 +144,7 @@ def parse_image_usage(model: str, image_gen: Any) -> dict[str, int]:
 
 
 def image_tokens(model: str, settings: dict[str, Any]) -> int:
-    """Return the tokens of an image with these settings.
+    """Return the tokens of an image with these settings, and of the partial images before it.
 
     An open size or quality counts as the most expensive; an open size as the largest of the standard sizes.
     """
@@ -148,4 +155,5 @@ def image_tokens(model: str, settings: dict[str, Any]) -> int:
     standard = max(sizes[name] for name in STANDARD_SIZES)
     most = standard if size in (None, "auto") else sizes.get(str(size), max(sizes.values()))
     part, whole = qualities.get(str(quality), (1, 1))
-    return -(-most * part // whole)
+    partial = max(detail_count(settings, "partial_images"), 0) * PARTIAL_IMAGE_TOKENS
+    return -(-most * part // whole) + partial

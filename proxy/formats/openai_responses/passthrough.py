@@ -20,8 +20,8 @@ from proxy.formats.json_body import (
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import AUTO_TIER, named_tiers, requested_tier
-from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
+from proxy.formats.metering.billable import AUTO_TIER, named_tiers, parse_tier
+from proxy.formats.metering.cache_lifetimes import requests_12h_cache, unpriced_lifetimes, writes_12h_cache
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -29,7 +29,7 @@ from proxy.formats.metering.unknown_fields import (
     model_calling_tools,
     unbounded_cost_fields,
 )
-from proxy.formats.neutral import ApiError, RequestFacts, Usage
+from proxy.formats.neutral import NO_DEFAULTS, ApiError, RequestFacts, Usage, UsageDefaults
 from proxy.formats.openai_responses.account_ids import (
     ACCOUNT_ID_FIELDS,
     ResponsesIdReader,
@@ -90,7 +90,7 @@ class ResponsesRequest:
         unbounded = unbounded_cost_fields(unknown, "prompt") + unpriced_lifetimes(body, self.fields)
         if has_unbounded_images(tools):
             unbounded += ("tools",)
-        tier, compacts = requested_tier(request.service_tier), is_compaction(request.input)
+        tier, compacts = parse_tier(request.service_tier), is_compaction(request.input)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
@@ -99,7 +99,11 @@ class ResponsesRequest:
             stream=bool(request.stream),
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(service_tier=tier),
-            assumed_tier=tier,
+            usage_defaults=UsageDefaults(
+                service_tier=tier,
+                cache_lifetime="12h" if requests_12h_cache(body, self.fields) else "",
+                tools=tools,
+            ),
             max_billable_extras=max_billable_extras(tools, request.max_tool_calls),
             unbounded_cost_fields=unbounded,
             writes_12h_cache=continues_stored(request) or writes_12h_cache(body, self.fields),
@@ -120,10 +124,10 @@ class ResponsesRequest:
         return replace_fields(self.body, fields) if fields else self.body
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return measure(body)
+        return measure(body, self.facts.usage_defaults)
 
     def meter(self) -> "StreamMeter":
-        return StreamMeter(self.tools)
+        return StreamMeter(self.facts.usage_defaults)
 
     def encoder(self, request: neutral.Request) -> StreamEncoder:
         return StreamEncoder(request)
@@ -205,10 +209,10 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 
 
 class StreamMeter(EventMeter):
-    """Meters a stream while it is relayed. `tools` are the tools of the request."""
+    """Meters a stream while it is relayed."""
 
-    def __init__(self, tools: Any = None) -> None:
-        self.usage_reader = StreamUsage(tools)
+    def __init__(self, defaults: UsageDefaults = NO_DEFAULTS) -> None:
+        self.usage_reader = StreamUsage(defaults)
         super().__init__(self.usage_reader)
 
     def on_event(self, event: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.formats.json_body import dict_items
-from proxy.formats.metering.billable import count_kinds, normalize_tier, reported_calls, tool_call_limit
+from proxy.formats.metering.billable import count_kinds, parse_tier, reported_calls, tool_call_limit
 from proxy.formats.neutral import Usage
 from proxy.formats.openai_responses import image_generation
 
@@ -38,6 +38,7 @@ CALL_MARKERS = (
 """Bytes in the output of a response that called one of these tools."""
 CONTAINER_TOOLS = {"code_interpreter_call": "code_interpreter", "shell_call": "shell"}
 """Maps the type of a call item to its tool. These tools are billed per container, not per call."""
+MAX_MEMORY_GB = 64
 DEFAULT_MAX_IMAGES = 4
 """The maximum number of images that is assumed for a request without `max_tool_calls`.
 
@@ -64,6 +65,19 @@ def billable_kind(tool: dict[str, Any]) -> str:
             return kind
         case _:
             return ""
+
+
+def billed_tools(tools: Any) -> list[dict[str, Any]]:
+    """Return the tools that the provider runs."""
+    return [tool for tool in dict_items(tools) if billable_kind(tool) not in ("", *CLIENT_TOOLS)]
+
+
+def memory_gb(kind: str) -> int:
+    """Return the memory of a container in a kind such as `shell_4g`. An unreadable size is the largest."""
+    size = kind.rpartition("_")[2].removesuffix("g")
+    if kind in CONTAINER_TOOLS.values():
+        return 1
+    return int(size) if size.isdecimal() else MAX_MEMORY_GB
 
 
 def memory_suffix(container: Any) -> str:
@@ -97,14 +111,11 @@ def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
 def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
     """Return the calls in a response's output, by kind.
 
-    `tools` are the tools of the request, as the response repeats them.
+    `tools` are the tools of the request, and the tools that the response repeats. A call does not name its
+    tool, so it counts for the most expensive one that may have been called.
     """
     offered = {billable_kind(tool) for tool in dict_items(tools)}
-    search = (
-        "web_search_preview"
-        if "web_search_preview" in offered and "web_search" not in offered
-        else "web_search"
-    )
+    search = "web_search_preview" if "web_search_preview" in offered else "web_search"
     items = dict_items(output)
     kinds = [
         search if item.get("type") == "web_search_call" else "file_search"
@@ -125,12 +136,12 @@ def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
 
 
 def container_kinds(items: Iterable[dict[str, Any]], declared_kinds: set[str]) -> list[str]:
-    """Return one entry for each container in which calls ran: the kind of its tool, as it was declared."""
+    """Return one entry for each container in which calls ran: the declared kind with the most memory."""
     found = {
         (tool, container_id(item)) for item in items if (tool := CONTAINER_TOOLS.get(str(item.get("type"))))
     }
     return [
-        next((kind for kind in declared_kinds if kind.startswith(tool)), tool)
+        max((kind for kind in declared_kinds if kind.startswith(tool)), key=memory_gb, default=tool)
         for tool, container in found
         if container is not None
     ]
@@ -161,6 +172,6 @@ def with_billable_extras(usage: Usage, service_tier: Any, output: Any, tools: An
     """Add the service tier and the billed calls to the usage of a response."""
     return replace(
         usage,
-        service_tier=normalize_tier(service_tier),
+        service_tier=parse_tier(service_tier),
         billable_extras=billable_calls(output, tools, tool_usage),
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.formats.json_body import (
     DECODE_ERRORS,
@@ -25,7 +26,7 @@ from proxy.formats.metering.token_counts import (
     render_cache_writes,
 )
 from proxy.formats.metering.usage_reader import UsageReader
-from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
+from proxy.formats.neutral import MAX_TOKENS, NO_DEFAULTS, Usage, UsageDefaults, reported_or_none
 from proxy.formats.openai_responses.image_generation import has_reported_usage
 from proxy.formats.openai_responses.server_tools import CALL_MARKERS, billable_calls, with_billable_extras
 from proxy.formats.openai_responses.wire import ABSENT, WireUsage, decode_event_fields
@@ -39,10 +40,12 @@ WRITTEN_FIELDS = ("content", "summary", "text", "refusal", "arguments", "input",
 
 
 class StreamUsage(UsageReader):
-    """Reads the events of a stream; `tools` are those of the request. The last event reports the usage."""
+    """Reads the events of a stream. The last event reports the usage."""
 
-    def __init__(self, tools: Any = None) -> None:
-        self.tools = tools
+    def __init__(self, defaults: UsageDefaults = NO_DEFAULTS) -> None:
+        self.defaults = defaults
+        self.tools: list[dict[str, Any]] = defaults.tools
+        """The tools of the request, and those that the response repeats."""
         self.items: list[dict[str, Any]] = []
         self.last_usage: Usage | None = None
 
@@ -73,11 +76,18 @@ class StreamUsage(UsageReader):
     def read_response(self, response: Mapping[str, Any]) -> None:
         """Read the response that an event carries, complete or so far."""
         self.read_tier(response.get("service_tier"))
-        self.tools = self.tools or response.get("tools")
-        usage = parse_usage(response)
+        usage = parse_usage(response, self.defaults)
+        self.tools = self.defaults.tools + dict_items(response.get("tools"))
+        if usage and (missing := self.missing_calls(usage)):
+            usage = replace(usage, billable_extras=usage.billable_extras | missing, estimated=True)
         self.last_usage = usage if reported_or_none(usage) else self.last_usage or usage
         if self.last_usage is None:
             self.output_tokens = self.output_tokens or output_tokens(response.get("output"))
+
+    def missing_calls(self, usage: Usage) -> dict[str, int]:
+        """Return the calls of server tools that were streamed, but are not in the complete response."""
+        seen = self.server_tool_calls.items() if self.items else ()
+        return {kind: count for kind, count in seen if kind not in usage.billable_extras}
 
     @property
     def reported(self) -> Usage | None:
@@ -88,7 +98,7 @@ class StreamUsage(UsageReader):
         return billable_calls(self.items, self.tools, None)
 
 
-def measure(body: bytes) -> tuple[Usage | None, int]:
+def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage | None, int]:
     """Return the usage that a response reports, and 0.
 
     If it reports none, return None and the gateway's own count of output tokens. If the output cannot be
@@ -98,12 +108,20 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         response = decode_usage_fields(body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
-    usage = reported_or_none(parse_usage(response))
+    usage = reported_or_none(parse_usage(response, defaults))
     if usage is not None:
         return usage, 0
     if dict_items(response.get("output")) != response.get("output"):
         return None, estimate_tokens(len(body))
     return None, output_tokens(response["output"])
+
+
+def billed_items(body: bytes, defaults: UsageDefaults) -> Usage:
+    """Return what a response without reported usage bills besides tokens: its tier and its server tools."""
+    try:
+        return with_billed_items(Usage(), decode_usage_fields(body), defaults)
+    except DECODE_ERRORS:
+        return Usage()
 
 
 def decode_usage_fields(body: bytes) -> dict[str, Any]:
@@ -137,22 +155,28 @@ def output_tokens(value: Any) -> int:
             return 0
 
 
-def parse_usage(response: Mapping[str, Any]) -> Usage | None:
+def parse_usage(response: Mapping[str, Any], defaults: UsageDefaults = NO_DEFAULTS) -> Usage | None:
     """Return the usage that a decoded response reports, with what else it bills, or None."""
     try:
-        usage = usage_from_wire(msgspec.convert(response.get("usage"), WireUsage))
+        wire = msgspec.convert(response.get("usage"), WireUsage)
     except msgspec.ValidationError:
         return None
-    return usage and with_billable_extras(
+    usage = usage_from_wire(wire, defaults.cache_lifetime)
+    return usage and with_billed_items(usage, response, defaults)
+
+
+def with_billed_items(usage: Usage, response: Mapping[str, Any], defaults: UsageDefaults) -> Usage:
+    """Add the service tier and the calls of server tools of a decoded response."""
+    return with_billable_extras(
         usage,
         response.get("service_tier"),
         response.get("output"),
-        response.get("tools"),
+        defaults.tools + dict_items(response.get("tools")),
         response.get("tool_usage"),
     )
 
 
-def usage_from_wire(wire: WireUsage) -> Usage | None:
+def usage_from_wire(wire: WireUsage, lifetime: str = "") -> Usage | None:
     """Return the usage in disjoint buckets; None if counts are missing, mistyped or out of range.
 
     OpenAI counts tokens read from and written to its cache inside the input.
@@ -161,7 +185,7 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
     if counts is None:
         return None
     (prompt, output), details = counts, wire.input_tokens_details
-    cached, (written, written_12h) = detail_count(details, "cached_tokens"), cache_writes(details)
+    cached, (written, written_12h) = detail_count(details, "cached_tokens"), cache_writes(details, lifetime)
     reasoning = detail_count(wire.output_tokens_details, "reasoning_tokens")
     if not all(
         0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, written_12h, reasoning)

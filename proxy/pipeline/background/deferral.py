@@ -13,12 +13,15 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import OperationalError
 from django.utils import timezone
+from msgspec.structs import replace
 
 from billing.ledger.usage_entry import encode_entry
 from billing.pricing import Price
 from projects.db.executor import run_query
 from projects.db.health import database_health
 from proxy.formats.account_ids import RESPONSE
+from proxy.formats.neutral import UsageDefaults
+from proxy.formats.openai_responses.server_tools import billed_tools
 from proxy.models import BackgroundResponse
 from proxy.models.background_responses import FIRST_POLL_S
 from proxy.pipeline.account_ids import digest
@@ -60,12 +63,18 @@ def background_response(admitted: Admitted, response_id: str) -> BackgroundRespo
         response_id=response_id,
         entry=encode_entry(entry).decode(),
         price=encode_price(target.price),
+        usage_defaults=encode_defaults(admitted.planned.candidate.plan.facts.usage_defaults),
         next_poll_at=timezone.now() + timedelta(seconds=FIRST_POLL_S),
     )
 
 
 def encode_price(price: Price | None) -> str:
     return "" if price is None else msgspec.json.encode(price).decode()
+
+
+def encode_defaults(defaults: UsageDefaults) -> str:
+    """Return the defaults in JSON, without the tools that the client runs."""
+    return msgspec.json.encode(replace(defaults, tools=billed_tools(defaults.tools))).decode()
 
 
 async def discard(id: UUID) -> bool:

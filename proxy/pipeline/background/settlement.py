@@ -10,6 +10,7 @@ from datetime import timedelta
 import msgspec
 import structlog
 from django.utils import timezone
+from msgspec.structs import replace
 
 from billing import ledger
 from billing.ledger import ReservationGrant, UsageEntry
@@ -20,11 +21,11 @@ from billing.pricing import Price, Tokens
 from projects.db.executor import run_query
 from projects.redaction import redact
 from proxy import telemetry
-from proxy.formats.neutral import Usage
+from proxy.formats.neutral import UsageDefaults
 from proxy.formats.openai_responses.background import CANCELLED, FAILED, ResponseState
 from proxy.models import BackgroundResponse
 from proxy.pipeline.background.deferral import discard
-from proxy.pipeline.charges import Charge, apply_charge, charge_at
+from proxy.pipeline.charges import Charge, apply_charge, charge_at, warn_of_unknown_tier
 
 MAX_AGE = timedelta(hours=24)
 """Age at which a response that has not ended, or that cannot be fetched, is charged by an estimate."""
@@ -66,7 +67,8 @@ async def settle_result(background: BackgroundResponse, state: ResponseState) ->
     """Charge a response that has ended, and write its usage record."""
     entry = decode_entry(background.entry)
     price = msgspec.json.decode(background.price, type=Price) if background.price else None
-    if (charged := charge_for(entry, state, price)) is None:
+    defaults = msgspec.json.decode(background.usage_defaults, type=UsageDefaults)
+    if (charged := charge_for(entry, state, price, defaults)) is None:
         entry.tokens, entry.cost_nano, entry.estimated = Tokens(), 0, False
     else:
         apply_charge(entry, charged)
@@ -97,18 +99,21 @@ def end_of(state: ResponseState) -> End:
             return COMPLETED
 
 
-def charge_for(estimate: UsageEntry, state: ResponseState, price: Price | None) -> Charge | None:
+def charge_for(
+    estimate: UsageEntry, state: ResponseState, price: Price | None, defaults: UsageDefaults
+) -> Charge | None:
     """Return the charge for a response.
 
     It is None if the response failed without output, because providers do not bill such a response.
     """
-    if state.usage is not None:
-        return charge_at(price, state.usage)
+    if (usage := state.usage(defaults)) is not None:
+        return charge_at(price, usage, defaults.service_tier)
     if state.status == FAILED and not state.output_tokens:
         return None
     is_whole = state.status not in (CANCELLED, FAILED)
     output = state.output_tokens or (estimate.tokens.output if is_whole else 0)
-    return charge_at(price, Usage(input=estimate.tokens.input, output=output), estimated=True)
+    usage = replace(state.billed_items(defaults), input=estimate.tokens.input, output=output)
+    return charge_at(price, usage, defaults.service_tier, estimated=True)
 
 
 async def write(background: BackgroundResponse, entry: UsageEntry, end: End) -> None:
@@ -117,6 +122,7 @@ async def write(background: BackgroundResponse, entry: UsageEntry, end: End) -> 
     entry.latency_us = (timezone.now() - entry.created_at) // timedelta(microseconds=1)
     await ledger.current().settle(ReservationGrant(entry.id, entry.reserved_nano or 0), entry)
     if await discard(background.pk):
+        warn_of_unknown_tier(entry)
         report(background, entry)
 
 

@@ -12,7 +12,7 @@ from billing.models import Budget, PriceOverride
 from billing.pricing import Tokens, bundled_price
 from keys.models import ApiKey
 from projects.models import Project, Role, User
-from proxy.pipeline import settle
+from proxy.pipeline import charges
 from tests.support.api_calls import (
     COMPLETE_USAGE,
     PATHS,
@@ -194,7 +194,7 @@ def test_tier_that_a_response_states_without_a_known_price_is_flagged(
         return response
 
     upstream.handler, log = handle, CapturingLogger()
-    monkeypatch.setattr(settle, "log", log)
+    monkeypatch.setattr(charges, "log", log)
     token = token_of(demo_project, "soft")
     body = BODIES[client] | ({} if client == "gemini" else {"model": "gpt-6-astra", "stream": stream})
     verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
@@ -235,7 +235,7 @@ def test_other_statements_of_anthropic_are_flagged_too(
         ("openai_chat", {"service_tier": "priority"}, "priority"),
         ("openai_responses", {"service_tier": "fast"}, "fast"),
         ("anthropic", {"speed": "fast"}, "fast"),
-        ("anthropic", {"inference_geo": "us"}, "us"),
+        ("anthropic", {"inference_geo": "us"}, "standard_us"),
     ],
 )
 def test_requested_tier_counts_if_the_response_states_none(

@@ -228,7 +228,7 @@ def test_anthropic_stream_reports_the_region_at_its_start() -> None:
         ).service_tier
         == "x" * 17 + "_us"
     )
-    for elsewhere in ("global", "not_available", None, 7):
+    for elsewhere in ("global", "not_available", None, ""):
         assert (
             measured_usage(
                 messages_request(), {"content": [], "usage": usage | {"inference_geo": elsewhere}}

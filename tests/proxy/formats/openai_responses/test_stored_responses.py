@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.neutral import UnsupportedFeature
+from proxy.formats.neutral import UnsupportedFeature, Usage
 from proxy.formats.openai_responses.background import read_state, response_path
 from proxy.formats.openai_responses.compaction import CompactRequest
 from proxy.formats.openai_responses.count_tokens import CountTokensRequest
@@ -40,10 +40,10 @@ def test_a_response_is_pending_by_its_status(response: dict[str, Any], is_pendin
 def test_its_usage_and_error_are_read() -> None:
     failed = {"id": "r", "status": "failed", "error": {"code": "server_error"}, "usage": USAGE}
     state = read_state(json.dumps(failed).encode())
-    assert state is not None and state.usage is not None
-    assert (state.error_code, state.usage.input, state.usage.output) == ("server_error", 10, 4)
+    assert state is not None
+    assert (state.error_code, state.usage()) == ("server_error", Usage(input=10, output=4))
     shown = read_state(json.dumps({"id": "r", "status": "completed", "output": [MESSAGE]}).encode())
-    assert shown is not None and (shown.usage, shown.output_tokens) == (None, 1)
+    assert shown is not None and (shown.usage(), shown.output_tokens) == (None, 1)
 
 
 @pytest.mark.parametrize(

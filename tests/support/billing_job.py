@@ -1,30 +1,38 @@
-"""A request as the billing provider reads it, with its usage and its cost."""
+"""Request as the billing provider reads it: its tokens, tools and tier."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
-from billing.pricing import Price, Tokens
-
-UNLISTED_MULTIPLE = 6
-"""The factor on the standard price for tiers that have no rates in the price list."""
-INPUT, CACHED = 10, 4
+INPUT, CACHED, WRITTEN = 10, 4, 3
+"""Tokens of each prompt, and how many of them are read from a cache and written to one."""
 DEFAULT_OUTPUT = 3000
 CALLS_OF_A_TOOL = 2
-STANDARD_TIERS = ("", "auto", "default", "standard", "standard_only", "unspecified", "flex", "scale")
-"""Tiers that cost at most the standard price. `flex` costs less, and `scale` is paid in advance."""
+IMAGE_INPUT, IMAGE_OUTPUT = 50, 190
+"""Tokens that the image model reads and generates for one image. Every quality costs more (the guide)."""
 
 
 @dataclass
 class Job:
-    """A request as the provider reads it."""
+    """A request as the provider reads it.
+
+    `tier` is the tier that the provider bills, and `region` its region of inference. `cache_lifetime` is that
+    of all cache writes. `tools` counts the calls of the provider's tools, or their containers. If `omits` is
+    true, the response leaves out what the request has stated itself.
+    """
 
     model: str
     streams: bool
     output_limits: list[Any]
     choices: Any = 1
     tier: str = ""
+    is_tier_requested: bool = False
     region: str = ""
-    searches: bool = False
+    is_region_requested: bool = False
+    cache_lifetime: str = ""
+    tools: Counter[str] = field(default_factory=Counter)
+    image_model: str = ""
+    omits: bool = False
 
     @property
     def output(self) -> int:
@@ -33,24 +41,19 @@ class Job:
         return (max(limits) if limits else DEFAULT_OUTPUT) * choices
 
     @property
-    def tokens(self) -> Tokens:
-        """Return the used tokens. A part of the input was cached."""
-        return Tokens(input=INPUT - CACHED, cache_read=CACHED, output=self.output)
+    def shows_tier(self) -> bool:
+        return not (self.omits and self.is_tier_requested)
 
     @property
-    def extras(self) -> dict[str, int]:
-        return {"web_search": CALLS_OF_A_TOOL} if self.searches else {}
+    def shows_region(self) -> bool:
+        return not (self.omits and self.is_region_requested)
 
     @property
-    def has_standard_tier(self) -> bool:
-        return self.tier in STANDARD_TIERS
+    def shows_cache_lifetime(self) -> bool:
+        return not self.omits
 
-    @property
-    def billed_tier(self) -> str:
-        return self.region if self.region == "us" and self.has_standard_tier else self.tier
 
-    def cost_nano(self, price: Price) -> int:
-        """Return the cost with this price, in nano-USD."""
-        known = {name for name, _ in price.service_tiers}
-        cost = price.for_tier(self.billed_tier).cost(self.tokens, self.extras)
-        return cost if self.has_standard_tier or self.tier in known else cost * UNLISTED_MULTIPLE
+def allowed_calls(limit: Any) -> int:
+    """Return the calls of a tool, within the limit of the request if it is a number of calls."""
+    is_limit = isinstance(limit, int) and not isinstance(limit, bool) and limit > 0
+    return min(CALLS_OF_A_TOOL, limit) if is_limit else CALLS_OF_A_TOOL

@@ -204,8 +204,8 @@ def test_cache_writes_have_the_requested_12_hours_if_not_reported(
     else:
         counts = {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": details}
         chunk = {"choices": [], "usage": counts}
-        read = metered_usage if streams else measured_usage
-        usage = read(chat_request(**asked), events(chunk) if streams else chunk)  # type: ignore[operator]
+        request = chat_request(**asked)
+        usage = metered_usage(request, events(chunk)) if streams else measured_usage(request, chunk)
     assert (usage.cache_write_5m, usage.cache_write_12h) == written
 
 

@@ -89,6 +89,8 @@ class Environment(BaseSettings):
     gateway_unauthenticated_rpm: int = Field(300, ge=0)
     gateway_stale_config_s: int = Field(600, ge=0)
     gateway_metrics_token: str = ""
+    gateway_retention_days: int | None = Field(None, ge=7, le=36_600)
+    """How many days usage records are kept; None: without a limit. Their daily sums always stay."""
 
     gateway_unpriced: Literal["closed", "open"] = "closed"
     """Requests with a hard budget for a model without a price.
@@ -112,6 +114,8 @@ class Environment(BaseSettings):
     """How often a failed call of a target is repeated."""
     ai_gateway_retry_delay_ms: int = Field(1000, ge=0, le=60_000)
     """The delay on which the exponential backoff between two calls is based."""
+    ai_gateway_prompt_logging: bool = True
+    """Whether projects may log prompts and responses. If it is false, nothing is logged."""
     ai_gateway_rate_limit_rpm: int | None = Field(None, gt=0)
 
     openai_api_key: str = Field("", validation_alias=AliasChoices("openai_api_key", "ai_gateway_api_key"))

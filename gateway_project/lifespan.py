@@ -27,6 +27,7 @@ from proxy.http.client_stream import FINAL_WRITE_TIMEOUT_S
 from proxy.http.handler import resolve_route
 from proxy.pipeline.authenticate import in_flight
 from proxy.pipeline.background.poller import Poller
+from proxy.prompt_log.writer import prompt_log_writer
 from proxy.providers.provider import HTTP_CLIENT
 from proxy.routing import config_file, operator_routes
 from proxy.runtime import runtime
@@ -120,6 +121,7 @@ async def running_services() -> AsyncIterator[None]:
         stack.push_async_callback(http_client.close)
         process_ledger = await start_ledger()
         stack.push_async_callback(process_ledger.stop)
+        stack.push_async_callback(prompt_log_writer.stop)
         stack.push_async_callback(wait_until_settled)
         with suppress(DatabaseError):
             await executor.run_query(durability.warn_of_unsafe_settings)
@@ -128,6 +130,7 @@ async def running_services() -> AsyncIterator[None]:
         await stack.enter_async_context(running_task(config_cache.poll_version()))
         await stack.enter_async_context(running_task(revocation.poll_revocations()))
         await stack.enter_async_context(running_task(Poller().run()))
+        await stack.enter_async_context(running_task(prompt_log_writer.run()))
         yield
 
 

@@ -51,7 +51,11 @@ SCOPE_LABELS = {
         "embedContent and batchEmbedContents, nothing else.",
     ),
     "get:/openai/v1/models": ("List models only", "The models that this key may use."),
-    "usage:read": ("Read usage", "Spending, usage and logs of this project over the REST API."),
+    "usage:read": ("Read usage", "Spending and usage of this project over the REST API."),
+    "logs:read": (
+        "Read logs",
+        "Requests of all keys of this project, with prompts and responses. Every key can read its own.",
+    ),
     "keys:manage": ("Manage keys", "Create and revoke API keys of this project over the REST API."),
     "project:manage": (
         "Manage the project",
@@ -63,7 +67,7 @@ CHOICE_HTML = (
     '<span class="option__body"><span class="option__name">{}</span>'
     '<span class="option__help">{}</span></span>'
 )
-ADMIN_SCOPES = ("keys:manage", "project:manage", ALL)
+ADMIN_SCOPES = ("logs:read", "keys:manage", "project:manage", ALL)
 
 
 def scope_choice(name: str, explanation: str) -> SafeString:

@@ -19,7 +19,7 @@ OPERATIONS = {
     "post:/gemini/v1beta/models:generateContent": "inference",
     "post:/gemini/v1beta/models:embedContent": "inference",
 }
-GROUPS = ("inference", "usage:read", "keys:manage", "project:manage")
+GROUPS = ("inference", "usage:read", "logs:read", "keys:manage", "project:manage")
 ALL_SCOPES = (ALL, *GROUPS, *OPERATIONS)
 
 

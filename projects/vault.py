@@ -5,11 +5,14 @@ rotate keys, put a new key first and run `rotate_credentials`. Each ciphertext c
 so that it cannot be copied to another project.
 """
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
+
+PROJECT_ID_BYTES = 8
 
 
 class SealedSecret(msgspec.Struct, frozen=True):
@@ -47,3 +50,24 @@ def rotate(ciphertext: str) -> str:
         return fernet().rotate(ciphertext.encode()).decode()
     except InvalidToken:
         raise DecryptionError("no encryption key opens this secret") from None
+
+
+def seal_bytes(project_id: int, data: bytes) -> bytes:
+    """Encrypt data that may be large. The result is binary, so it takes less space than that of `seal`."""
+    return urlsafe_b64decode(fernet().encrypt(project_id.to_bytes(PROJECT_ID_BYTES, "big") + data))
+
+
+def unseal_bytes(project_id: int, sealed: bytes) -> bytes:
+    """Decrypt data that `seal_bytes` encrypted. Raises DecryptionError."""
+    try:
+        data = fernet().decrypt(urlsafe_b64encode(sealed))
+    except InvalidToken:
+        raise DecryptionError("no encryption key opens this data") from None
+    if int.from_bytes(data[:PROJECT_ID_BYTES], "big") != project_id:
+        raise DecryptionError("this data was sealed for another project")
+    return data[PROJECT_ID_BYTES:]
+
+
+def rotate_bytes(sealed: bytes) -> bytes:
+    """Encrypt the same data with the first key. Raises DecryptionError."""
+    return urlsafe_b64decode(rotate(urlsafe_b64encode(sealed).decode()))

@@ -18,6 +18,7 @@ from proxy.pipeline.relay import relay
 from proxy.pipeline.responses import respond_with_error
 from proxy.pipeline.route import plan, route
 from proxy.pipeline.settle import INTERRUPTED, Progress, settle
+from proxy.prompt_log.response_writer import capturing_writer
 
 
 async def handle(
@@ -37,6 +38,7 @@ async def handle(
         progress = caller = await authenticate(received)
         authorize(caller)
         progress = parsed = await parse(caller, operation.parse, url_params)
+        writer = await capturing_writer(parsed, writer)
         progress = routed = await route(parsed)
         progress = planned = await plan(routed)
         match await idempotency.claim(parsed, writer):

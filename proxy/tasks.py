@@ -3,6 +3,7 @@
 from celery import shared_task
 
 from proxy.models import IdempotentRequest, IssuedId
+from proxy.prompt_log.retention import delete_expired
 
 
 @shared_task
@@ -13,3 +14,8 @@ def purge_idempotent_requests() -> int:
 @shared_task
 def purge_issued_ids() -> int:
     return IssuedId.objects.purge()
+
+
+@shared_task
+def delete_expired_prompts() -> int:
+    return delete_expired()

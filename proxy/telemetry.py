@@ -25,6 +25,10 @@ background_responses = Counter(
     "Responses in the background that were charged, by how they ended.",
     ["outcome"],
 )
+prompt_log_dropped = Counter(
+    "gateway_prompt_log_dropped",
+    "Requests whose prompt and response were not logged, although they should be.",
+)
 
 
 @lru_cache(maxsize=4096)

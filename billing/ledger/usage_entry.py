@@ -69,6 +69,7 @@ class UsageEntry(msgspec.Struct, kw_only=True):
     unchecked: bool = False
     corrects: UUID | None = None
     correction_reason: str = ""
+    metadata: dict[str, str] | None = None
 
     def correction_to(
         self, cost_nano: int, tokens: Tokens, reason: CorrectionReason, ordinal: int = 0
@@ -106,6 +107,7 @@ class UsageEntry(msgspec.Struct, kw_only=True):
             self.billable_extras and encode_json(self.billable_extras).decode(),
             self.blocking_budget_id, self.attempts and encode_json(self.attempts).decode(), self.unchecked,
             self.corrects and self.corrects.hex, self.correction_reason,
+            self.metadata and encode_json(self.metadata).decode(),
         ), MAX_LENGTHS))  # fmt: skip
 
 
@@ -116,7 +118,7 @@ COLUMNS = (
     "cache_write_12h_tokens", "output_tokens", "reasoning_tokens",
     "cost_nano", "price", "estimated", "latency_us", "first_token_us",
     "reserved_nano", "service_tier", "billable_extras",
-    "blocking_budget_id", "attempts", "unchecked", "corrects", "correction_reason",
+    "blocking_budget_id", "attempts", "unchecked", "corrects", "correction_reason", "metadata",
 )  # fmt: skip
 
 

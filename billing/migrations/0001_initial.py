@@ -161,6 +161,7 @@ class Migration(migrations.Migration):
                 ('blocking_budget_id', models.BigIntegerField(help_text='The budget that denied the request. If it was admitted: a shadow budget that would have denied it.', null=True)),
                 ('attempts', models.JSONField(help_text='The calls of the request, in order: target, status, error code, milliseconds and cost in nano-USD. Empty: the first call succeeded, or none was made.', null=True)),
                 ('unchecked', models.BooleanField(db_default=False, default=False, help_text='The request was admitted while Redis was down, so no budget was checked.')),
+                ('metadata', models.JSONField(help_text='The tags of the client, as names and texts.', null=True)),
                 ('corrects', models.UUIDField(null=True)),
                 ('correction_reason', models.CharField(blank=True, choices=[('late', 'settled after an estimate was recorded'), ('repriced', 'Repriced')], default='', max_length=16)),
                 ('key', models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='records', to='keys.apikey')),

@@ -126,6 +126,7 @@ class UsageRecord(models.Model):
         db_default=False,
         help_text="The request was admitted while Redis was down, so no budget was checked.",
     )
+    metadata = models.JSONField(null=True, help_text="The tags of the client, as names and texts.")
     corrects = models.UUIDField(null=True)
     correction_reason = models.CharField(
         max_length=16, choices=CorrectionReason.choices, blank=True, default=""

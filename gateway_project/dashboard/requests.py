@@ -1,4 +1,4 @@
-"""The page of one request: its timing, its tokens, and the breakdown of its cost."""
+"""The page of one request: its timing, tokens and cost, and for admins its prompt and response."""
 
 from uuid import UUID
 
@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from billing.models import Budget, UsageRecord
 from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
+from proxy.prompt_log.search import find_body
 
 
 @project_view(Role.VIEWER)
@@ -18,11 +19,13 @@ def request_detail(request: ProjectRequest, project: Project, record_id: UUID) -
     if record.corrects is not None:
         return redirect("request-detail", project.slug, record.corrects)
     corrections = list(records.corrections_of(record))
+    body = find_body(project.pk, record.pk) if request.role >= Role.ADMIN else None
     budgets = Budget.objects.for_project(project).filter(pk=record.blocking_budget_id or 0)
     page = {
         "record": record,
         "corrections": corrections,
         "total_nano": record.cost_nano + sum(correction.cost_nano for correction in corrections),
         "blocking_budget": budgets.first(),
+        "body": body,
     }
     return render(request, "requests/detail.html", page)

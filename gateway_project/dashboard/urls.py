@@ -11,6 +11,7 @@ from gateway_project.dashboard import (
     overview,
     prices,
     projects,
+    prompt_log,
     requests,
     webhooks,
 )
@@ -18,6 +19,7 @@ from gateway_project.dashboard import (
 project_pages = [
     path("", overview.overview, name="project-overview"),
     path("settings/", projects.project_settings, name="project-settings"),
+    path("settings/prompt-log/", prompt_log.prompt_log_settings, name="prompt-log-settings"),
     path("keys/", keys.key_list, name="key-list"),
     path("keys/new/", keys.key_new, name="key-new"),
     path("keys/<str:public_id>/", keys.key_edit, name="key-edit"),

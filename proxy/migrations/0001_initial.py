@@ -1,6 +1,8 @@
+import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
 import proxy.models.credentials
+import proxy.models.prompt_log
 from django.db import migrations, models
 
 
@@ -13,6 +15,37 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.CreateModel(
+            name='PromptLogEntry',
+            fields=[
+                ('id', models.UUIDField(primary_key=True, serialize=False)),
+                ('sealed_body', models.BinaryField()),
+                ('project', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='prompt_log_entries', to='projects.project')),
+            ],
+            options={
+                'verbose_name_plural': 'prompt log entries',
+            },
+        ),
+        migrations.CreateModel(
+            name='PromptLogSettings',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('mode', models.CharField(choices=[('off', 'Nothing'), ('preview', 'The first 500 characters'), ('full', 'Whole prompts and responses')], default='preview', max_length=10)),
+                ('retention_days', models.PositiveIntegerField(default=30, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(3660)])),
+                ('rules', models.JSONField(blank=True, default=proxy.models.prompt_log.all_rules)),
+                ('patterns', models.JSONField(blank=True, default=list)),
+                ('project', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='prompt_log_settings', to='projects.project')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='PromptLogUser',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('digest', models.CharField(max_length=64)),
+                ('entry', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='end_users', to='proxy.promptlogentry')),
+                ('project', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='projects.project')),
+            ],
+        ),
         migrations.CreateModel(
             name='Route',
             fields=[
@@ -94,5 +127,13 @@ class Migration(migrations.Migration):
             options={
                 'constraints': [models.UniqueConstraint(fields=('project', 'digest'), name='unique_issued_id')],
             },
+        ),
+        migrations.AddIndex(
+            model_name='promptlogentry',
+            index=models.Index(fields=['project', 'id'], name='prompt_log_by_project_id'),
+        ),
+        migrations.AddConstraint(
+            model_name='promptloguser',
+            constraint=models.UniqueConstraint(fields=('project', 'digest', 'entry'), name='unique_prompt_log_user'),
         ),
     ]

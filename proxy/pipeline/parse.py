@@ -10,9 +10,11 @@ from billing.ledger import UsageEntry
 from projects.redaction import redact
 from proxy.formats.codec import ClientRequest
 from proxy.formats.json_body import BOM, guard_recursion
+from proxy.formats.metadata import LOG_HEADER, NO_METADATA, TAGS_HEADER, RequestMetadata, read_metadata
 from proxy.http.responses import Headers
 from proxy.pipeline.authenticate import Authenticated
 
+TAGS_HEADER_NAME, LOG_HEADER_NAME = TAGS_HEADER.encode(), LOG_HEADER.encode()
 R_co = TypeVar("R_co", bound=ClientRequest, covariant=True)
 
 
@@ -23,15 +25,18 @@ class Parsed(Generic[R_co]):
     caller: Authenticated
     client_request: R_co
     url_params: Mapping[str, Any]
+    metadata: RequestMetadata = NO_METADATA
 
     def headers(self) -> Headers:
         """Return the headers of a response to the caller."""
         return self.caller.headers()
 
     def usage_entry(self) -> UsageEntry:
-        """Return the usage record with the model and settings that the client requested."""
+        """Return the usage record with the model, the settings and the tags of the client."""
         entry, facts = self.caller.usage_entry(), self.client_request.facts
         entry.requested_model, entry.streamed = redact(facts.model), facts.stream
+        if tags := self.metadata.tags:
+            entry.metadata = {redact(name): redact(value) for name, value in tags.items()}
         return entry
 
 
@@ -42,6 +47,9 @@ async def parse(
 
     Raises InvalidRequest, UnsupportedCoding, CorruptBody, BodyTooLarge or ClientDisconnected.
     """
-    body = (await caller.received.request.read_body(settings.MAX_BODY_BYTES)).removeprefix(BOM)
+    request = caller.received.request
+    body = (await request.read_body(settings.MAX_BODY_BYTES)).removeprefix(BOM)
     client_request = guard_recursion(parse_body, body, **url_params)
-    return Parsed(caller, client_request, url_params)
+    tags_header = request.raw_headers.get(TAGS_HEADER_NAME, b"")
+    metadata = read_metadata(client_request.fields, tags_header, request.header(LOG_HEADER_NAME))
+    return Parsed(caller, client_request, url_params, metadata)

@@ -10,7 +10,7 @@ from proxy.models import Credential
 from tests.support.factories import project_pages, signed_in
 
 PAGES = [
-    "project-overview", "project-settings", "request-detail",
+    "project-overview", "project-settings", "prompt-log-settings", "request-detail",
     "key-list", "key-new", "key-edit", "key-revoke",
     "credential-list", "credential-new", "credential-edit", "credential-delete",
     "budget-list", "budget-new", "budget-edit", "budget-delete",

@@ -139,13 +139,18 @@ FREE = {
     "health",
     "ready",
     "metrics",
+    "logs",
+    "log_detail",
+    "delete_logs",
+    "prompt_log",
 }
-WITHOUT_SCOPE = {"unknown", "health", "ready", "metrics"}
+WITHOUT_SCOPE = {"unknown", "health", "ready", "metrics", "logs", "log_detail", "prompt_log"}
 GATEWAY_VALUES = {
     "model": "demo/chat",
     "deployment": "gpt-4o-mini",
     "public_id": "some-key",
     "response_id": "resp_1",
+    "log_id": "req_1",
 }
 """What stands for the parameters of gateway routes."""
 

@@ -40,6 +40,7 @@ def isolate() -> tempfile.TemporaryDirectory[str]:
         "GATEWAY_DATA_DIR": data.name,
         "DATABASE_URL": server_of_worker("GATEWAY_TEST_DATABASE_URLS"),
         "REDIS_URL": server_of_worker("GATEWAY_TEST_REDIS_URLS"),
+        "AI_GATEWAY_PROMPT_LOGGING": "false",  # tests of the prompt log turn it on
         "GATEWAY_REDIS_TIMEOUT_MS": "2000",  # a slow machine must not fail the tests
         **TRANSPARENT,
     }

@@ -139,6 +139,7 @@ def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict
         "credential-list": Role.MEMBER,
         "credential-new": Role.ADMIN,
         "project-settings": Role.ADMIN,
+        "prompt-log-settings": Role.ADMIN,
         "budget-list": Role.VIEWER,
         "budget-new": Role.ADMIN,
         "alert-list": Role.MEMBER,

@@ -1,0 +1,128 @@
+"""Redaction of personal data and secrets in prompts and responses, before they are stored."""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from projects.redaction import redact as without_keys
+from proxy.models import RedactionRule
+from proxy.prompt_log.patterns import MAX_MATCH_LENGTH, find_matches
+
+Rule = Callable[[str], str]
+CUT_MARK = "…"
+PROJECT_MARK = "[redacted]"
+
+EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}", re.ASCII)
+CARD = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d])")
+"""13 to 19 digits (ISO/IEC 7812-1), in groups or not."""
+PHONE = re.compile(r"(?<![\w+.])(?:\+\d{1,3}(?:[ .()/-]{0,2}\d){6,12}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4})(?!\w)")
+"""International numbers with a plus sign (E.164), and North American numbers."""
+CREDENTIAL = re.compile(
+    r"(?<![A-Za-z0-9])(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_\w{22,255}"
+    r"|xox[abprs]-[A-Za-z0-9-]{10,250}|eyJ[\w-]{10,2000}\.[\w-]{10,2000}\.[\w-]{10,1000}"
+    r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[^-]{1,8000}-----END [A-Z ]{0,20}PRIVATE KEY-----)",
+    re.ASCII,
+)
+"""Keys of AWS, GitHub and Slack, JSON Web Tokens, and private keys in PEM."""
+
+
+def without_emails(text: str) -> str:
+    return EMAIL.sub("[email]", text) if "@" in text else text
+
+
+def without_cards(text: str) -> str:
+    return CARD.sub(lambda found: "[card]" if passes_luhn(found[0]) else found[0], text)
+
+
+def without_phones(text: str) -> str:
+    return PHONE.sub("[phone]", text)
+
+
+def without_credentials(text: str) -> str:
+    return CREDENTIAL.sub("[key]", without_keys(text))
+
+
+RULES: dict[str, Rule] = {
+    RedactionRule.KEY.value: without_credentials,
+    RedactionRule.EMAIL.value: without_emails,
+    RedactionRule.CARD.value: without_cards,
+    RedactionRule.PHONE.value: without_phones,
+}
+"""Rules in the order in which they apply. Cards come before phones, because both consist of digits."""
+
+
+def passes_luhn(text: str) -> bool:
+    """Return whether the check digit of a card number is right (ISO/IEC 7812-1, annex B)."""
+    digits = [int(digit) for digit in reversed(text) if digit.isdigit()]
+    doubled = [digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[1::2]]
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """The rules and patterns of one project."""
+
+    rules: Sequence[Rule]
+    patterns: Sequence[re.Pattern[str]]
+
+    def redact(self, text: str) -> str:
+        """Return a text without what the rules and patterns find."""
+        for rule in self.rules:
+            text = rule(text)
+        return self.without_matches(text) if self.patterns else text
+
+    def without_matches(self, text: str) -> str:
+        parts, position = [], 0
+        for start, end in sorted(find_matches(self.patterns, text)):
+            if start >= position:
+                parts += [text[position:start], PROJECT_MARK]
+            position = max(position, end)
+        return "".join([*parts, text[position:]])
+
+    def shorten(self, text: str, limit: int) -> str:
+        """Return the first `limit` characters of a redacted text. A mark at the end shows that it was cut.
+
+        The text is redacted before it is cut, so that the cut does not leave a part of what is redacted.
+        """
+        redacted = self.redact(text[: limit + MAX_MATCH_LENGTH])
+        return (
+            redacted[:limit] + CUT_MARK
+            if len(redacted) > limit or len(text) > limit + MAX_MATCH_LENGTH
+            else redacted
+        )
+
+    def redact_json(self, value: Any, limit: int) -> Any:
+        """Return a decoded JSON value with redacted texts, which have at most `limit` characters together."""
+        return JsonCopy(self, limit).copy(value)
+
+
+class JsonCopy:
+    """Copies a JSON value, and redacts its texts until the limit of characters is reached."""
+
+    def __init__(self, redactor: Redactor, limit: int) -> None:
+        self.redactor, self.remaining = redactor, limit
+
+    def copy(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self.copy_text(value)
+            case list():
+                return [self.copy(each) for each in value]
+            case dict():
+                return {self.redactor.redact(name): self.copy(each) for name, each in value.items()}
+            case _:
+                return value
+
+    def copy_text(self, text: str) -> str:
+        copied = self.redactor.shorten(text, self.remaining)
+        self.remaining = max(self.remaining - len(copied), 0)
+        return copied
+
+
+@lru_cache(maxsize=256)
+def build_redactor(rules: Collection[str], patterns: tuple[str, ...]) -> Redactor:
+    """Return the redactor for rules and patterns that were checked when they were saved."""
+    chosen = [rule for name, rule in RULES.items() if name in rules]
+    return Redactor(chosen, [re.compile(pattern) for pattern in patterns])

@@ -1,0 +1,70 @@
+"""Texts in the requests and responses of all formats, for the prompt log.
+
+The field names of the formats do not conflict, so one search finds the texts of all of them. Media, settings
+and vectors are not texts.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from proxy.formats.json_body import DECODE_ERRORS, as_str, decode_any, encode, repair_json
+from proxy.formats.streaming.sse import event_data
+
+CONVERSATION_FIELDS = ("messages", "contents", "input", "prompt", "content", "requests")
+"""The fields of a request that contain its prompt. The last item of a list is the newest message."""
+TEXT_FIELDS = (
+    "choices", "candidates", "output", "error", "message", "delta", "content", "content_block", "parts",
+    "reasoning_content", "thinking", "summary", "text", "refusal", "tool_calls", "function", "functionCall",
+    "functionResponse", "name", "arguments", "partial_json", "response",
+)  # fmt: skip
+"""Fields that contain texts, or objects with texts, in the order of reading."""
+OBJECT_FIELDS = ("args", "input")
+"""Fields with the arguments of a tool call as an object."""
+RESPONSES_DELTAS = ("text.delta", "arguments.delta", "refusal.delta", "input.delta")
+"""Ends of the types of events of the Responses API that contain text. Other events repeat it."""
+
+
+def prompt_text(fields: Mapping[str, Any]) -> str:
+    """Return the text of the newest message in a request."""
+    conversation = next((fields[name] for name in CONVERSATION_FIELDS if fields.get(name)), None)
+    if isinstance(conversation, list) and isinstance(conversation[-1], dict):
+        conversation = conversation[-1]
+    return "\n".join(find_texts(conversation))
+
+
+def response_text(value: Any) -> str:
+    """Return the text of a decoded non-streaming response, or of an error."""
+    return "\n".join(find_texts(value))
+
+
+def event_text(event: bytes) -> str:
+    """Return the text that one event of a stream adds."""
+    try:
+        fields = decode_any(repair_json(event_data(event)))
+    except DECODE_ERRORS:
+        return ""
+    if not isinstance(fields, dict):
+        return ""
+    kind = as_str(fields.get("type"))
+    if kind.startswith("response."):
+        if kind == "response.failed":
+            return "".join(find_texts(fields.get("response", {}).get("error")))
+        return as_str(fields.get("delta")) if kind.endswith(RESPONSES_DELTAS) else ""
+    return "".join(find_texts(fields))
+
+
+def find_texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a value of any format."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for each in value:
+                yield from find_texts(each)
+        case dict():
+            for name in TEXT_FIELDS:
+                if name in value:
+                    yield from find_texts(value[name])
+            for name in OBJECT_FIELDS:
+                if (arguments := value.get(name)) and isinstance(arguments, dict):
+                    yield encode(arguments).decode()

@@ -8,11 +8,13 @@ from gateway_project.dashboard import (
     credentials,
     keys,
     landing,
+    models,
     overview,
     prices,
     projects,
     prompt_log,
     requests,
+    routes,
     webhooks,
 )
 
@@ -39,6 +41,11 @@ project_pages = [
     path("credentials/new/", credentials.credential_new, name="credential-new"),
     path("credentials/<int:credential_id>/", credentials.credential_edit, name="credential-edit"),
     path("credentials/<int:credential_id>/delete/", credentials.credential_delete, name="credential-delete"),
+    path("models/", models.model_list, name="model-list"),
+    path("routes/", routes.route_list, name="route-list"),
+    path("routes/new/", routes.route_new, name="route-new"),
+    path("routes/<int:route_id>/", routes.route_edit, name="route-edit"),
+    path("routes/<int:route_id>/delete/", routes.route_delete, name="route-delete"),
     path("requests/<uuid:record_id>/", requests.request_detail, name="request-detail"),
 ]
 

@@ -4,6 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from billing.money import decimal_usd
+from billing.pricing import Price
+from billing.pricing.price_list import price_lists
 from proxy import errors
 from proxy.endpoints.views import keyed
 from proxy.formats import anthropic, gemini
@@ -11,6 +14,8 @@ from proxy.http.responses import Response, json_response
 from proxy.operations import MODELS
 from proxy.pipeline.authenticate import Authenticated
 from proxy.routing import resolve
+from proxy.routing.model_list import ListedModel, configured_models, describe
+from proxy.routing.routes import model_life
 from proxy.routing.targets import Target
 
 CREATED_AT = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
@@ -18,9 +23,11 @@ CREATED_AT = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
 
 
 async def list_models(caller: Authenticated) -> Response:
-    """Return the models that the key may use by name."""
-    owners = await resolve.available_models(caller.principal)
-    models = [model_object(name, owner) for name, owner in owners.items()]
+    """Return the models that the key may use by name, and what each of them can do."""
+    principal = caller.principal
+    table, prices = await resolve.routing_table(principal), await price_lists.get(principal.project_id)
+    listed = configured_models(table, prices, model_life.today())
+    models = [model_object(model) for model in listed if principal.allows_model(model.name)]
     names = [model["id"] for model in models]
     body = {
         "object": "list",
@@ -35,12 +42,17 @@ async def list_models(caller: Authenticated) -> Response:
 
 async def get_model(caller: Authenticated, model: str) -> Response:
     """Return one model. Raises GatewayError if the key may not use it, or it does not exist."""
-    if not caller.principal.allows_model(model):
+    principal = caller.principal
+    if not principal.allows_model(model):
         raise errors.unknown_model(model)
-    target = (await resolve.resolve(caller.principal, model)).targets[0]
-    if not (is_specific(target, model) or model in await resolve.available_models(caller.principal)):
+    target = (await resolve.resolve(principal, model)).targets[0]
+    table, prices = await resolve.routing_table(principal), await price_lists.get(principal.project_id)
+    if not (model in table.routes or is_specific(target, model)):
         raise errors.unknown_model(model)
-    return json_response(200, {}, model_object(model, target.account.slug))
+    found = describe(table, table.find(model, None), model, prices, model_life.today())
+    if found is None:
+        raise errors.unknown_model(model)
+    return json_response(200, {}, model_object(found))
 
 
 def is_specific(target: Target, model: str) -> bool:
@@ -52,21 +64,43 @@ def is_specific(target: Target, model: str) -> bool:
     return model != target.model or has_listed_price
 
 
-def model_object(name: str, owner: str) -> dict[str, Any]:
+def model_object(model: ListedModel) -> dict[str, Any]:
     """Return one model.
 
-    It has the fields of OpenAI, then those of Anthropic (`type` to `created_at`), then those of Gemini.
+    It has the fields of OpenAI, then those of Anthropic (`type` to `created_at`), then those of Gemini, then
+    what the model can do. Values that are not known are null.
     """
+    features, price, retirement = model.features, model.price, model.retirement
     return {
-        "id": name,
+        "id": model.name,
         "object": "model",
         "created": CREATED_AT,
-        "owned_by": owner,
+        "owned_by": model.owner,
         "type": "model",
-        "display_name": name,
+        "display_name": model.name,
         "created_at": datetime.fromtimestamp(CREATED_AT, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "name": f"models/{name}",
-        "displayName": name,
+        "name": f"models/{model.name}",
+        "displayName": model.name,
+        "inputTokenLimit": features.context_window,
+        "outputTokenLimit": features.max_output_tokens,
+        "served_model": model.served,
+        "context_window": features.context_window,
+        "max_output_tokens": features.max_output_tokens,
+        "supports_vision": features.vision,
+        "supports_tools": features.tools,
+        "pricing": None if price is None else usd_per_million(price),
+        "retirement_date": retirement and retirement.date.isoformat(),
+        "successor": (retirement and retirement.successor) or None,
+    }
+
+
+def usd_per_million(price: Price) -> dict[str, str]:
+    """Return the rates of a price in US dollars per million tokens."""
+    rates = price.base
+    return {
+        "input": decimal_usd(rates.input),
+        "cached_input": decimal_usd(rates.cache_read),
+        "output": decimal_usd(rates.output),
     }
 
 

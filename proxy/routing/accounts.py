@@ -132,9 +132,9 @@ has_other_operator_users_cache: ConfigCache[int, bool] = ConfigCache(load_has_ot
 """For each project id: whether any other project may use the operator's accounts."""
 
 
-def operator_accounts_for(principal: Principal) -> tuple[Account, ...]:
+def operator_accounts_for(user: Principal | Project) -> tuple[Account, ...]:
     """Return the operator's accounts if the operator has allowed the key's project to use them."""
-    return load_operator_accounts() if principal.uses_operator_credentials else ()
+    return load_operator_accounts() if user.uses_operator_credentials else ()
 
 
 @lru_cache(maxsize=1)

@@ -20,8 +20,8 @@ from proxy.models.route_definitions import RouteDefinition
 from proxy.routing import config_file
 from proxy.routing.accounts import Account, load_accounts, operator_accounts_for
 from proxy.routing.config_file import OperatorConfig
+from proxy.routing.routes import model_life
 from proxy.routing.routes.builder import build_table
-from proxy.routing.routes.model_life import life_headers, served_model
 from proxy.routing.routes.route import Route, RouteTarget
 from proxy.routing.routes.rules import RuleInput
 from proxy.routing.routes.strategies import ASSUMED_OUTPUT_TOKENS, order
@@ -68,7 +68,7 @@ async def resolve(principal: Principal, model: str, given: RuleInput | None = No
     """
     table = await routing_table(principal)
     prices = await price_lists.get(principal.project_id)
-    return Lookup(table, given, prices, dt.datetime.now(dt.UTC).date()).resolution(model)
+    return Lookup(table, given, prices, model_life.today()).resolution(model)
 
 
 async def routing_table(principal: Principal) -> RoutingTable:
@@ -98,7 +98,7 @@ class Lookup:
             env.ai_gateway_retry_attempts if route.retry_attempts is None else route.retry_attempts,
             env.ai_gateway_retry_delay_ms if route.retry_delay_ms is None else route.retry_delay_ms,
             route.retries_context_length,
-            life_headers(first, named, served_model(first, named, self.today)),
+            model_life.life_headers(first, named, model_life.served_model(first, named, self.today)),
         )
 
     def route_targets(self, route: Route, visited: set[str]) -> Iterator[tuple[Account, str, RouteTarget]]:
@@ -129,10 +129,10 @@ class Lookup:
 
     def price_of(self, target: RouteTarget) -> Price | None:
         account = target.pool.accounts[0]
-        return price_for(account, served_model(account, target.model, self.today), self.prices)
+        return price_for(account, model_life.served_model(account, target.model, self.today), self.prices)
 
     def target(self, account: Account, model: str, target: RouteTarget) -> Target:
-        served = served_model(account, model, self.today)
+        served = model_life.served_model(account, model, self.today)
         return Target(account, served, price_for(account, served, self.prices), target.timeout_s)
 
 
@@ -152,20 +152,3 @@ def unusable(route: Route) -> errors.GatewayError:
     if route.is_projects:
         return errors.invalid_route(route.name, reasons)
     return errors.unknown_model(route.name, f" {reasons}" if reasons else "")
-
-
-async def available_models(principal: Principal) -> dict[str, str]:
-    """Return the models that the key may use by name. Each has its provider or credential."""
-    table = await routing_table(principal)
-    names = {name: owner(routes[0]) for name, routes in table.routes.items() if is_served(routes[0])}
-    return {name: owned_by for name, owned_by in names.items() if principal.allows_model(name)}
-
-
-def is_served(route: Route) -> bool:
-    """Return whether a route is listed: it has a target, or fallbacks without problems."""
-    return bool(route.targets or (route.fallbacks and not route.problems))
-
-
-def owner(route: Route) -> str:
-    """Return the provider or credential of the first target, or the first fallback if there is no target."""
-    return route.targets[0].pool.accounts[0].slug if route.targets else route.fallbacks[0]

@@ -16,6 +16,7 @@ PAGES = [
     "budget-list", "budget-new", "budget-edit", "budget-delete",
     "alert-list", "webhook-new", "webhook-test", "webhook-delete",
     "price-list", "price-new", "price-end",
+    "model-list", "route-list", "route-new", "route-edit", "route-delete",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from proxy.formats.neutral import (
     Thinking,
 )
 from proxy.formats.registry import CODECS
-from proxy.models import Credential
+from proxy.models import Credential, Route
 from proxy.routing import config_file
 from tests.proxy.formats.scenarios import CALL, RESPONSES, events
 from tests.support.cluster import Cluster, cluster, own_servers
@@ -102,6 +102,9 @@ def path_values(project: Project) -> dict[str, Any]:
         ).pk,
         "record_id": record(key).pk,
         "credential_id": credential.pk,
+        "route_id": Route.objects.create(
+            project=project, name="smart", targets=[{"provider": "local", "model": "x"}]
+        ).pk,
         "credential": credential.slug,
         "credential_slug": credential.slug,
     }

@@ -21,7 +21,7 @@ from billing.models import (
 from keys.models import ApiKey
 from projects.ids import uuid7
 from projects.models import Project, Role, User
-from proxy.models import Credential
+from proxy.models import Credential, Route
 
 SECRET = "sk-proj-abcdefghijklmnopqrstuvwxyz-5678"
 USD = 10**9
@@ -146,6 +146,9 @@ def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict
         "webhook-new": Role.ADMIN,
         "price-list": Role.VIEWER,
         "price-new": Role.ADMIN,
+        "model-list": Role.VIEWER,
+        "route-list": Role.MEMBER,
+        "route-new": Role.ADMIN,
     }
     pages = {name: (reverse(name, args=[project.slug]), role) for name, role in roles.items()}
     objects = project_objects(project)
@@ -154,6 +157,11 @@ def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict
         project=project, model="llama-*", defaults={"input_nano": 0, "output_nano": USD}
     )
     pages["price-end"] = (reverse("price-end", args=[project.slug, price.pk]), Role.ADMIN)
+    route, _ = Route.objects.get_or_create(
+        project=project, name="smart", defaults={"targets": [{"provider": "gemini", "model": "x"}]}
+    )
+    for name in ("route-edit", "route-delete"):
+        pages[name] = (reverse(name, args=[project.slug, route.pk]), Role.ADMIN)
     pages["request-detail"] = (reverse("request-detail", args=[project.slug, record(key).pk]), Role.VIEWER)
     pages["key-edit"] = (reverse("key-edit", args=[project.slug, key.public_id]), Role.ADMIN)
     pages["key-revoke"] = (reverse("key-revoke", args=[project.slug, key.public_id]), Role.MEMBER)

@@ -15,6 +15,11 @@ RETIREMENT_HEADER = "x-gateway-model-retirement"
 REDIRECT_HEADER = "x-gateway-redirected-from"
 
 
+def today() -> dt.date:
+    """Return the current day in UTC."""
+    return dt.datetime.now(dt.UTC).date()
+
+
 def is_vendors_own(account: Account) -> bool:
     """Return whether an account uses the API of the vendor that makes the models."""
     provider = account.provider

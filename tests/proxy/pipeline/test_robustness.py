@@ -42,6 +42,7 @@ from proxy.models import Credential
 from proxy.pipeline.authenticate import in_flight
 from proxy.providers.catalog import PROVIDERS
 from proxy.routing import resolve
+from proxy.routing.routes.table import RoutingTable
 from tests.support.gateway_server import GatewayProcess
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
@@ -111,15 +112,15 @@ def test_a_request_whose_key_is_deleted_during_it_is_recorded(
     live_gateway: LiveGateway, demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, token = ApiKey.objects.issue(demo_project, "short-lived")
-    listed = resolve.available_models
+    look_up = resolve.routing_table
 
-    async def slowly(principal: Principal) -> dict[str, str]:
-        found = await listed(principal)
+    async def slowly(principal: Principal) -> RoutingTable:
+        found = await look_up(principal)
         await asyncio.to_thread(ApiKey.objects.filter(pk=key.pk).delete)
         config_cache.invalidate_all()
         return found
 
-    monkeypatch.setattr(resolve, "available_models", slowly)
+    monkeypatch.setattr(resolve, "routing_table", slowly)
     response = httpx.get(f"{live_gateway.url}/v1/models", headers={"x-api-key": token})
     assert response.status_code == 200
     assert only_record().operation == "models"

@@ -1,0 +1,93 @@
+"""Lists of models: what a project can call, and what each model can do."""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from genai_prices.data_snapshot import get_snapshot
+
+from billing.pricing import Price
+from billing.pricing.price_list import PriceList
+from billing.pricing.retirements import Retirement
+from proxy.providers.catalog import PROVIDERS
+from proxy.providers.model_features import ModelFeatures, features_of
+from proxy.routing.accounts import Account
+from proxy.routing.routes.model_life import retirement_of, served_model
+from proxy.routing.routes.route import Route
+from proxy.routing.routes.table import CATALOG_PROVIDERS, RoutingTable
+from proxy.routing.targets import price_for
+
+FINE_TUNED_MARK = ":"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model that a project can call: its name, and what the first target serves under this name.
+
+    `owner` is the provider or the credential. `served` is the model's name there. It differs from the name in
+    a route, and for a model that is retired.
+    """
+
+    name: str
+    owner: str
+    served: str
+    features: ModelFeatures
+    price: Price | None
+    retirement: Retirement | None
+
+    def has_ended(self, today: dt.date) -> bool:
+        """Return whether the named model is retired."""
+        return self.retirement is not None and self.retirement.date <= today
+
+
+def configured_models(table: RoutingTable, prices: PriceList, today: dt.date) -> Iterator[ListedModel]:
+    """Yield the names that are configured, in the order of the routing table."""
+    for name, routes in table.routes.items():
+        if listed := describe(table, routes[0], name, prices, today):
+            yield listed
+
+
+def catalog_models(table: RoutingTable, prices: PriceList, today: dt.date) -> Iterator[ListedModel]:
+    """Yield the models of the bundled catalog that the project's accounts serve and that are not retired."""
+    for provider in CATALOG_PROVIDERS:
+        pool = table.pools.get(provider)
+        for model in bundled_names(PROVIDERS[provider].pricing_provider) if pool else ():
+            account = pool.accounts[0] if pool else None
+            if account and model not in table.routes:
+                listed = list_model(model, account, model, prices, today)
+                if listed.price and not listed.has_ended(today):
+                    yield listed
+
+
+def bundled_names(pricing_provider: str) -> Iterator[str]:
+    """Yield the names of a provider's models in genai-prices, without those of fine-tuned models."""
+    for provider in get_snapshot().providers:
+        if provider.id == pricing_provider:
+            yield from (model.id for model in provider.models if FINE_TUNED_MARK not in model.id)
+
+
+def describe(
+    table: RoutingTable, route: Route, name: str, prices: PriceList, today: dt.date
+) -> ListedModel | None:
+    """Return the model that the first target of a route serves, or None if the route cannot be used."""
+    seen = {name}
+    while not route.targets:
+        following = next((fallback for fallback in route.fallbacks if fallback in table.routes), None)
+        if following is None or following in seen:
+            return None
+        seen.add(following)
+        route = table.routes[following][0]
+    target = route.targets[0]
+    return list_model(name, target.pool.accounts[0], target.model, prices, today)
+
+
+def list_model(name: str, account: Account, model: str, prices: PriceList, today: dt.date) -> ListedModel:
+    served = served_model(account, model, today)
+    return ListedModel(
+        name,
+        account.slug,
+        served,
+        features_of(account.provider, served),
+        price_for(account, served, prices),
+        retirement_of(account, model),
+    )

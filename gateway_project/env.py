@@ -81,6 +81,8 @@ class Environment(BaseSettings):
     gateway_email_url: str = "console://"
     gateway_email_from: str = "gateway@localhost"
 
+    gateway_max_concurrent_requests: int = Field(2000, gt=0)
+    """Requests with a key that one process serves at once. It answers further ones with 503."""
     gateway_max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
     gateway_max_header_bytes: int = Field(64 * 1024, gt=0)
     gateway_max_header_count: int = Field(200, gt=0)

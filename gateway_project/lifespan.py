@@ -25,6 +25,7 @@ from proxy import revocation
 from proxy.http.asgi import Receive, Send
 from proxy.http.client_stream import FINAL_WRITE_TIMEOUT_S
 from proxy.http.handler import resolve_route
+from proxy.http.load_shedder import monitor_load
 from proxy.pipeline.authenticate import in_flight
 from proxy.pipeline.background.poller import Poller
 from proxy.prompt_log.writer import prompt_log_writer
@@ -131,6 +132,7 @@ async def running_services() -> AsyncIterator[None]:
         await stack.enter_async_context(running_task(revocation.poll_revocations()))
         await stack.enter_async_context(running_task(Poller().run()))
         await stack.enter_async_context(running_task(prompt_log_writer.run()))
+        await stack.enter_async_context(running_task(monitor_load()))
         yield
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import http
 import re
 import socket
 from typing import Any
@@ -15,7 +16,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from proxy import telemetry
+from proxy.endpoints import overload
 from proxy.http.handler import resolve_route
+from proxy.http.load_shedder import load_shedder
+from proxy.http.responses import Response, encode_headers
 from proxy.runtime import runtime
 
 KEEPALIVE_S = 75
@@ -100,6 +104,25 @@ class Http10Cycle(RequestResponseCycle):
         elif self.ends_connection:
             self.expected_content_length = len(message.get("body", b""))
         await super().send(message)
+
+
+class RefusedCycle:
+    """The state of a connection whose last request was refused: its response is complete."""
+
+    response_complete = True
+
+    def __init__(self) -> None:
+        self.message_event = asyncio.Event()
+
+
+def render_refusal(response: Response, *, keep_alive: bool) -> bytes:
+    """Return the bytes of a response."""
+    status = http.HTTPStatus(response.status)
+    headers = response.headers | {"content-length": str(len(response.body))}
+    headers |= {} if keep_alive else {"connection": "close"}
+    lines = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode())]
+    lines += [b"%s: %s" % header for header in encode_headers(headers)]
+    return b"\r\n".join([*lines, b"", response.body])
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -194,11 +217,38 @@ class LimitedProtocol(HttpToolsProtocol):
             self.headers.append((b"upgrade", self.offer))
             self.offer = b""
         self.url = URL_WITHOUT_PATH.sub(rb"\1/", self.url, count=1)
-        super().on_headers_complete()
-        if self.scope["http_version"] == "1.0":
-            self.cycle.__class__ = Http10Cycle
+        if load_shedder.is_loaded and (response := self.shed()):
+            self.refuse(response)
+        else:
+            super().on_headers_complete()
+            if self.scope["http_version"] == "1.0":
+                self.cycle.__class__ = Http10Cycle
         self.in_headers, self.in_body = False, True
         self.set_deadline(None)
+
+    def shed(self) -> Response | None:
+        """Return a 503 if the request must be shed. A pipelined request is shed later, by its view."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return None
+        url = parse_url(self.url)
+        path = unquote(url.path.decode("ascii"))
+        return overload.shed(self.parser.get_method().decode(), path, url.query or b"", self.headers)
+
+    def refuse(self, response: Response) -> None:
+        """Send a response without a task for it. The body of the request is discarded while it arrives.
+
+        The connection stays open, unless the client waits for `100 Continue`: it may then send no body.
+        """
+        keep_alive = (
+            self.parser.should_keep_alive()
+            and self.parser.get_http_version() == "1.1"
+            and not self.expect_100_continue
+        )
+        self.cycle = RefusedCycle()  # type: ignore[assignment]
+        self.transport.write(render_refusal(response, keep_alive=keep_alive))
+        self.on_response_complete()
+        if not keep_alive:
+            self.transport.close()
 
     def ignores_offer(self) -> bool:
         """Return whether the request offers another protocol, and the server ignores the offer."""

@@ -427,6 +427,11 @@ def shutting_down() -> GatewayError:
     return unavailable("service_unavailable", text, {"retry-after": "2"})
 
 
+def overloaded() -> GatewayError:
+    text = "The gateway has too many requests in progress. Try again in a moment."
+    return gateway_error(503, Outcome.SHED, "server_error", "overloaded", text, headers={"retry-after": "1"})
+
+
 def internal_error() -> GatewayError:
     return gateway_error(
         500, Outcome.UNAVAILABLE, "server_error", "internal_error", "The gateway failed on this request."

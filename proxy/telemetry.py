@@ -49,13 +49,14 @@ def in_flight(api_family: str) -> Gauge:
     return active.labels(api_family)
 
 
-def count_rejected(protocol: str, status: int) -> None:
-    """Count a request that matched no route.
+def count_rejected(format: str, status: int, outcome: Outcome = Outcome.INVALID_REQUEST) -> None:
+    """Count a request that was rejected before a view got it.
 
-    `protocol` is "http" or "websocket", which limits the number of labels.
+    `format` is the API family of its route. Without a route, it is "http" or "websocket", which limits the
+    number of labels.
     """
     request_count, _, error_count, outcome_count = labelled_metrics(
-        protocol, "other", "", status, Outcome.INVALID_REQUEST.value
+        format, "other", "", status, outcome.value
     )
     request_count.inc()
     outcome_count.inc()

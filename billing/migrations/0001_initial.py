@@ -140,7 +140,7 @@ class Migration(migrations.Migration):
                 ('provider_model', models.CharField(max_length=200)),
                 ('provider', models.CharField(max_length=60)),
                 ('streamed', models.BooleanField()),
-                ('outcome', models.CharField(choices=[('ok', 'Ok'), ('cached', 'Cached'), ('auth', 'Unauthenticated'), ('scope', 'Forbidden'), ('budget', 'Budget Exceeded'), ('rate', 'Rate Limited'), ('invalid', 'Invalid Request'), ('upstream_error', 'Upstream Error'), ('client_closed', 'Client Closed'), ('unavailable', 'Unavailable')], max_length=16)),
+                ('outcome', models.CharField(choices=[('ok', 'Ok'), ('cached', 'Cached'), ('auth', 'Unauthenticated'), ('scope', 'Forbidden'), ('budget', 'Budget Exceeded'), ('rate', 'Rate Limited'), ('invalid', 'Invalid Request'), ('upstream_error', 'Upstream Error'), ('client_closed', 'Client Closed'), ('unavailable', 'Unavailable'), ('shed', 'Shed')], max_length=16)),
                 ('status_code', models.PositiveSmallIntegerField()),
                 ('error', models.CharField(max_length=200)),
                 ('input_tokens', models.BigIntegerField()),

@@ -29,6 +29,7 @@ class Outcome(models.TextChoices):
     UPSTREAM_ERROR = "upstream_error"
     CLIENT_CLOSED = "client_closed"
     UNAVAILABLE = "unavailable"
+    SHED = "shed"
 
 
 class CorrectionReason(models.TextChoices):

@@ -8,12 +8,13 @@ from contextlib import suppress
 from django.conf import settings
 from django.core.cache import cache
 from prometheus_client import REGISTRY, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis import RedisError
 
 from billing.ledger.audit.checks import LAST_AUDIT_KEY
 from proxy.endpoints.views import keyless
+from proxy.http.load_shedder import ShedReason, load_shedder
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response
 from proxy.operations import METRICS
@@ -42,7 +43,32 @@ class LastAudit(Collector):
         return iter(())
 
 
+class Load(Collector):
+    """Reports the load of this process. The values are read only when they are collected."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the requests in flight, the limit, the lag of the event loop, and the shed requests."""
+        yield GaugeMetricFamily(
+            "gateway_concurrent_requests", "Requests with a key that are in flight.", load_shedder.total
+        )
+        yield GaugeMetricFamily(
+            "gateway_concurrent_requests_limit", "GATEWAY_MAX_CONCURRENT_REQUESTS.", load_shedder.limit
+        )
+        yield GaugeMetricFamily(
+            "gateway_event_loop_lag_seconds",
+            "CPU time for which the event loop was late, measured a hundred times per second.",
+            load_shedder.lag_s,
+        )
+        shed = CounterMetricFamily(
+            "gateway_shed_requests", "Requests that were answered with 503 by reason.", labels=["reason"]
+        )
+        for reason in ShedReason:
+            shed.add_metric([reason.value], load_shedder.shed_counts[reason])
+        yield shed
+
+
 REGISTRY.register(LastAudit())
+REGISTRY.register(Load())
 
 
 def render() -> bytes:

@@ -20,6 +20,7 @@ from projects.ids import uuid7
 from projects.redaction import contains_key
 from proxy import errors, telemetry
 from proxy.http.client_ip import client_ip
+from proxy.http.load_shedder import load_shedder
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Headers
 from proxy.operations import Operation
@@ -102,8 +103,8 @@ def client_request_id(request: GatewayRequest) -> str:
 async def authenticate(received: Received) -> Authenticated:
     """Identify the key.
 
-    Raises GatewayError if the key is missing or not valid, and TooManyFailures if the client network has
-    failed too often.
+    Raises GatewayError if the key is missing or not valid, or the process is overloaded, and TooManyFailures
+    if the client network has failed too often.
     """
     request, key = received.request, extract_api_key(received.request)
     try:
@@ -113,6 +114,8 @@ async def authenticate(received: Received) -> Authenticated:
         await request.discard_body(settings.MAX_BODY_BYTES)
         raise errors.invalid_key() if key else errors.missing_key() from None
     now = ledger.current().now()
+    if not load_shedder.enter(principal.project_slug):
+        raise errors.overloaded()
     caller = Authenticated(
         received, principal, datetime.fromtimestamp(now, UTC), local_day(now, principal.timezone)
     )

@@ -14,6 +14,7 @@ from billing.money import decimal_usd
 from projects.redaction import redact
 from proxy import telemetry
 from proxy.http.cancellation import outliving_cancellation
+from proxy.http.load_shedder import load_shedder
 from proxy.pipeline.account_ids import LocatedResponse
 from proxy.pipeline.admission import Admitted
 from proxy.pipeline.attempts.sequence import AttemptSequence
@@ -67,18 +68,17 @@ async def settle(progress: Progress, result: RequestResult) -> None:
     """
     seconds = time.perf_counter() - received_of(progress).started_at
     match progress:
+        case Received() if result.outcome is Outcome.SHED:
+            pass  # One log line covers many shed requests.
         case Received():
             log_request(progress, result, seconds, UNKNOWN_CALLER_FIELDS)
         case _:
-            entry = complete_entry(progress, result, seconds)
-            warn_of_unknown_tier(entry)
-            if not result.is_recorded:
-                with outliving_cancellation():
-                    await save(progress, entry, result)
-                    if result.was_background:
-                        await discard(entry.id)
             caller = caller_of(progress)
-            in_flight.discard(caller)
+            try:
+                entry = await record(progress, result, seconds)
+            finally:
+                in_flight.discard(caller)
+                load_shedder.leave(caller.principal.project_slug)
             log_request(caller.received, result, seconds, logged_fields(caller, entry))
     model, provider = labels(progress)
     telemetry.request_finished(
@@ -89,6 +89,18 @@ async def settle(progress: Progress, result: RequestResult) -> None:
         result.status,
         seconds,
     )
+
+
+async def record(progress: Recorded, result: RequestResult, seconds: float) -> UsageEntry:
+    """Write the usage record, unless the ledger has written it, and return it."""
+    entry = complete_entry(progress, result, seconds)
+    warn_of_unknown_tier(entry)
+    if not result.is_recorded:
+        with outliving_cancellation():
+            await save(progress, entry, result)
+            if result.was_background:
+                await discard(entry.id)
+    return entry
 
 
 async def save(progress: Recorded, entry: UsageEntry, result: RequestResult) -> None:

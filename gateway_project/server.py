@@ -31,6 +31,11 @@ HEADER_TIMEOUT_S = 30
 For the first request of a connection, the time starts when the connection opens; for later requests, when
 their first bytes arrive.
 """
+WRITE_BUFFER_BYTES = 32 * 1024
+"""A response waits while its client has more unread bytes than this in the buffer of the connection.
+
+One more chunk may be added to the buffer before the response waits.
+"""
 BODY_IDLE_TIMEOUT_S = 30
 """Maximum pause within a request body, so that unauthenticated clients cannot keep connections open."""
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
@@ -147,6 +152,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.set_deadline(HEADER_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -13,6 +13,7 @@ import aiohttp
 
 from projects.outbound import validate_host
 from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
+from proxy.upstream.read_buffer import BUFFER_BYTES, BoundedConnector
 from proxy.upstream.resolver import SSRFSafeResolver, UncheckedResolver
 from proxy.upstream.response import HttpUpstreamResponse, UpstreamResponse
 
@@ -39,12 +40,13 @@ class HttpUpstreamClient:
             "timeout": timeout,
             "skip_auto_headers": ("User-Agent", "Accept", "Content-Type"),
             "cookie_jar": aiohttp.DummyCookieJar(),
+            "read_bufsize": BUFFER_BYTES,
         }
-        trusted_connector = aiohttp.TCPConnector(
+        trusted_connector = BoundedConnector(
             limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=UncheckedResolver()
         )
         self.trusted_session = aiohttp.ClientSession(connector=trusted_connector, **session_options)
-        restricted_connector = aiohttp.TCPConnector(
+        restricted_connector = BoundedConnector(
             limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=SSRFSafeResolver()
         )
         self.restricted_session = aiohttp.ClientSession(connector=restricted_connector, **session_options)

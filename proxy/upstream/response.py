@@ -9,6 +9,7 @@ from typing import Protocol, Self
 import aiohttp
 
 from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
+from proxy.upstream.read_buffer import BUFFER_BYTES
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_KEEPALIVE_BYTES = 64
@@ -75,7 +76,7 @@ class HttpUpstreamResponse:
         """
         last_data_at = time.monotonic()
         with map_errors():
-            async for chunk in self.response.content.iter_any():
+            async for chunk in self.response.content.iter_chunked(BUFFER_BYTES):
                 now = time.monotonic()
                 if not is_keepalive(chunk):
                     last_data_at = now

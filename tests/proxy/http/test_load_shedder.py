@@ -1,4 +1,4 @@
-"""Which requests are shed: at the limit all, near it those of projects above their fair share."""
+"""Load shedding: at the limit of all requests, near it of projects above their fair share."""
 
 import asyncio
 from contextlib import suppress

@@ -81,6 +81,14 @@ class Environment(BaseSettings):
     gateway_email_url: str = "console://"
     gateway_email_from: str = "gateway@localhost"
 
+    gateway_connect_timeout_s: float = Field(10, gt=0)
+    """How long a new connection to a provider may take."""
+    gateway_first_chunk_timeout_s: float | None = Field(None, gt=0)
+    """How long a provider may take until the first data of a stream, or the headers of another response."""
+    gateway_idle_timeout_s: float | None = Field(None, gt=0)
+    """How long a provider may pause within a response."""
+    gateway_total_timeout_s: float = Field(3600, gt=0)
+    """How long a request may take in all, with its retries."""
     gateway_max_concurrent_requests: int = Field(2000, gt=0)
     """Requests with a key that one process serves at once. It answers further ones with 503."""
     gateway_max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)

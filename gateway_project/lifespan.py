@@ -33,6 +33,7 @@ from proxy.providers.provider import HTTP_CLIENT
 from proxy.routing import config_file, operator_routes
 from proxy.runtime import runtime
 from proxy.upstream.client import HttpUpstreamClient
+from proxy.upstream.timeouts import Timeouts
 
 SETTLE_POLL_INTERVAL_S = 0.02
 SCHEDULE_POLL_INTERVAL_S = 0.05
@@ -117,7 +118,7 @@ async def running_services() -> AsyncIterator[None]:
         if not settings.ENV.database_url:
             stack.enter_context(sqlite_process_lock(settings.ENV.sqlite_path))
         stack.enter_context(abort_hung_queries_if(lambda: database_health.is_down))
-        http_client = HttpUpstreamClient(config_file.load().timeout_s)
+        http_client = HttpUpstreamClient(upstream_timeouts())
         runtime.clients[HTTP_CLIENT] = http_client
         stack.push_async_callback(http_client.close)
         process_ledger = await start_ledger()
@@ -134,6 +135,16 @@ async def running_services() -> AsyncIterator[None]:
         await stack.enter_async_context(running_task(prompt_log_writer.run()))
         await stack.enter_async_context(running_task(monitor_load()))
         yield
+
+
+def upstream_timeouts() -> Timeouts:
+    """Return the timeouts of calls. Those that are not set are the timeout of the config file."""
+    env, silence_s = settings.ENV, config_file.load().timeout_s
+    return Timeouts(
+        env.gateway_connect_timeout_s,
+        env.gateway_first_chunk_timeout_s or silence_s,
+        env.gateway_idle_timeout_s or silence_s,
+    )
 
 
 def import_views_and_tasks() -> None:

@@ -19,7 +19,7 @@ from projects.redaction import redact
 from proxy.formats.account_ids import ISSUED_KINDS, UPLOADED_KINDS, AccountReference
 from proxy.formats.neutral import ApiError, InvalidRequest, InvalidUpstreamResponse
 from proxy.http.content_coding import SUPPORTED_CODINGS, BodyTooLarge, CorruptBody, UnsupportedCoding
-from proxy.http.disconnect import ClientDisconnected
+from proxy.http.disconnect import ClientDisconnected, RequestTimeout
 from proxy.http.request import GatewayRequest
 from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
 
@@ -406,10 +406,9 @@ def upstream_error(error: ApiError) -> GatewayError:
     return GatewayError(Outcome.UPSTREAM_ERROR, error)
 
 
-def upstream_timeout(provider: str) -> GatewayError:
-    return gateway_error(
-        504, Outcome.UPSTREAM_ERROR, "timeout", "upstream_timeout", f"{provider} did not respond in time."
-    )
+def upstream_timeout(provider: str, reason: str) -> GatewayError:
+    text = f"{provider} did not respond in time: {reason}."
+    return gateway_error(504, Outcome.UPSTREAM_ERROR, "timeout", "upstream_timeout", text)
 
 
 def client_closed() -> GatewayError:
@@ -462,8 +461,8 @@ def from_exception(error: Exception, provider: str = "The provider") -> GatewayE
             return upstream_unreachable(provider, str(error))
         case InvalidUpstreamResponse():
             return invalid_upstream_response(provider, str(error))
-        case UpstreamTimeout():
-            return upstream_timeout(provider)
+        case UpstreamTimeout() | RequestTimeout():
+            return upstream_timeout(provider, str(error))
         case LedgerUnavailable() | DatabaseError():
             log.error(
                 "request_not_admitted",

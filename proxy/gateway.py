@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+from django.conf import settings
+
 from billing.models import Outcome
 from proxy.formats.codec import ClientRequest
 from proxy.http.request import GatewayRequest
@@ -47,8 +49,9 @@ async def handle(
             case Run(writer):
                 progress = admitted = await reserve(planned)
                 progress = sequence = AttemptSequence(admitted)
-                attempted = await sequence.run()
-                result = await relay(sequence.admitted, attempted, writer)
+                with request.disconnect_watcher.abort_after(settings.ENV.gateway_total_timeout_s):
+                    attempted = await sequence.run()
+                    result = await relay(sequence.admitted, attempted, writer)
     except (Exception, asyncio.CancelledError) as error:
         result = await respond_with_error(progress, error, writer)
     finally:

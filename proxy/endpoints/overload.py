@@ -5,7 +5,7 @@ from keys import tokens
 from keys.authentication import principals
 from proxy import errors, telemetry
 from proxy.http.asgi import ASGIMessage
-from proxy.http.handler import resolve_route
+from proxy.http.handler import GatewayView, resolve_route
 from proxy.http.load_shedder import load_shedder
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response
@@ -22,7 +22,8 @@ def shed(method: str, path: str, query_string: bytes, headers: list[tuple[bytes,
     the metrics count it.
     """
     match = resolve_route(path)
-    if match is None or not match.func.operation.scope:
+    view = match and match.func
+    if not isinstance(view, GatewayView) or not view.operation.scope:
         return None
     scope = {"method": method, "path": path, "query_string": query_string, "headers": headers}
     request = GatewayRequest(scope, receive_nothing)
@@ -30,8 +31,8 @@ def shed(method: str, path: str, query_string: bytes, headers: list[tuple[bytes,
     if reason is None:
         return None
     load_shedder.shed_counts[reason] += 1
-    telemetry.count_rejected(match.func.operation.api_family, OVERLOADED.status, Outcome.SHED)
-    return unrecorded_error(request, OVERLOADED, match.func.operation.format)
+    telemetry.count_rejected(view.operation.api_family, OVERLOADED.status, Outcome.SHED)
+    return unrecorded_error(request, OVERLOADED, view.operation.format)
 
 
 def claimed_project(request: GatewayRequest) -> str:

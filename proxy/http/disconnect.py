@@ -1,6 +1,8 @@
 """Detect a client disconnect during a call to a provider, and end the call."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -9,6 +11,10 @@ from proxy.http.asgi import Receive
 
 class ClientDisconnected(Exception):
     """The client closed its connection before the response was complete."""
+
+
+class RequestTimeout(Exception):
+    """The request took longer in all than the operator allows."""
 
 
 class DisconnectWatcher:
@@ -35,6 +41,16 @@ class DisconnectWatcher:
             self.abort_reason = reason
             if self.guarded_task is not None:
                 self.guarded_task.cancel()
+
+    @contextmanager
+    def abort_after(self, seconds: float) -> Iterator[None]:
+        """Call `abort` if the `with` block takes longer than this."""
+        reason = RequestTimeout(f"the whole request took longer than {seconds:g} s")
+        timer = asyncio.get_running_loop().call_later(seconds, self.abort, reason)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def __aenter__(self) -> None:
         if self.abort_reason is not None:

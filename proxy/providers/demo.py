@@ -67,7 +67,15 @@ class DemoClient:
     """Upstream client of the demo. It responds in this process, without a connection."""
 
     async def request(
-        self, _method: str, url: str, body: bytes, _headers: dict[str, str], *, trusted: bool
+        self,
+        _method: str,
+        url: str,
+        body: bytes,
+        _headers: dict[str, str],
+        *,
+        trusted: bool,
+        timeout_s: float | None = None,
+        is_stream: bool = False,
     ) -> "DemoResponse | DemoStream":
         """Respond as a provider does.
 

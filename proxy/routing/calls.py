@@ -25,7 +25,15 @@ async def send(
     account, model = candidate.target.account, candidate.target.model
     format = upstream.format or account.format_for(operation.format)
     forwarded = forwarded_headers(request, format) if format == operation.format else {}
-    return await call(account, format, upstream, model, forwarded)
+    return await call(
+        account,
+        format,
+        upstream,
+        model,
+        forwarded,
+        timeout_s=candidate.target.timeout_s,
+        is_stream=candidate.plan.facts.stream,
+    )
 
 
 def forwarded_headers(request: GatewayRequest, format: str) -> dict[str, str]:
@@ -40,6 +48,9 @@ async def call(
     upstream: UpstreamRequest,
     model: str = "",
     headers: Mapping[str, str] | None = None,
+    *,
+    timeout_s: float | None = None,
+    is_stream: bool = False,
 ) -> UpstreamResponse:
     """Send a request to an account, in one of the account's formats. Raises UpstreamError or BlockedURL."""
     sent = {"content-type": "application/json", "accept-encoding": "identity", **account.provider.headers}
@@ -47,7 +58,15 @@ async def call(
     sent |= account.provider.auth_headers(account.secret or "")
     url = account.url(format, upstream.path, model)
     client = runtime.clients[account.provider.client]
-    response = await client.request(upstream.method, url, upstream.body, sent, trusted=account.trusted)
+    response = await client.request(
+        upstream.method,
+        url,
+        upstream.body,
+        sent,
+        trusted=account.trusted,
+        timeout_s=timeout_s,
+        is_stream=is_stream,
+    )
     is_deleted = response.status == 204 and upstream.method == "DELETE"
     if not (200 <= response.status <= 203 or is_deleted or 400 <= response.status <= 599):
         raise UpstreamConnectionError(f"it responded with status {response.status}", is_transient=False)

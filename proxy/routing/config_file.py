@@ -187,7 +187,8 @@ def check_provider_names(config: OperatorConfig, file: str) -> None:
 
 def check_timeout(config: OperatorConfig, file: str) -> None:
     try:
-        parse_duration(config.timeout)
+        if parse_duration(config.timeout) <= 0:
+            raise ConfigError("it must be more than 0")
     except ValueError as error:
         raise ConfigError(f"{file}: timeout: {error}") from None
 

@@ -17,8 +17,8 @@ from proxy.upstream.response import UpstreamResponse
 class Target:
     """The account and the model to which a request is sent.
 
-    `price` is None if no price is known. `timeout_s` is the longest wait for the next bytes of the provider,
-    in seconds; if it is None, the timeout of the config file applies.
+    `price` is None if no price is known. `timeout_s` is the time in seconds until the first data of a stream,
+    or the end of another response; if it is None, the default timeouts apply.
     """
 
     account: Account

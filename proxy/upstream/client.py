@@ -16,8 +16,8 @@ from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
 from proxy.upstream.read_buffer import BUFFER_BYTES, BoundedConnector
 from proxy.upstream.resolver import SSRFSafeResolver, UncheckedResolver
 from proxy.upstream.response import HttpUpstreamResponse, UpstreamResponse
+from proxy.upstream.timeouts import Timeouts
 
-CONNECT_TIMEOUT_S = 10
 POOL_KEEPALIVE_S = 60
 
 
@@ -25,17 +25,28 @@ class UpstreamClient(Protocol):
     """The interface of a client that calls providers: a server over HTTP, or the demo in this process."""
 
     async def request(
-        self, method: str, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
+        self,
+        method: str,
+        url: str,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        trusted: bool,
+        timeout_s: float | None = None,
+        is_stream: bool = False,
     ) -> UpstreamResponse:
-        """Send a request. Return the response as soon as its headers have arrived."""
+        """Send a request. Return the response as soon as its headers have arrived.
+
+        `timeout_s` is the target's own timeout, and `is_stream` is true if a stream is expected.
+        """
 
 
 class HttpUpstreamClient:
     """Calls providers over HTTP/1.1 with pooled connections."""
 
-    def __init__(self, idle_timeout_s: float) -> None:
-        self.idle_timeout_s = idle_timeout_s
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
+    def __init__(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s)
         session_options: dict[str, Any] = {
             "timeout": timeout,
             "skip_auto_headers": ("User-Agent", "Accept", "Content-Type"),
@@ -52,7 +63,15 @@ class HttpUpstreamClient:
         self.restricted_session = aiohttp.ClientSession(connector=restricted_connector, **session_options)
 
     async def request(
-        self, method: str, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
+        self,
+        method: str,
+        url: str,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        trusted: bool,
+        timeout_s: float | None = None,
+        is_stream: bool = False,
     ) -> HttpUpstreamResponse:
         """Send a request.
 
@@ -62,11 +81,13 @@ class HttpUpstreamClient:
         if not trusted:
             validate_host(url)
         session = self.trusted_session if trusted else self.restricted_session
+        timeouts = self.timeouts.for_call(timeout_s, is_stream=is_stream)
+        started_at, head_s = asyncio.get_running_loop().time(), min(timeouts.first_chunk_s, timeouts.whole_s)
         try:
-            return HttpUpstreamResponse(
-                await session.request(method, url, data=body, headers=headers, allow_redirects=False),
-                self.idle_timeout_s,
-            )
+            async with asyncio.timeout(head_s):
+                response = await session.request(
+                    method, url, data=body, headers=headers, allow_redirects=False
+                )
         except aiohttp.InvalidURL:
             text = "the URL is not valid"
             raise UpstreamConnectionError(text, may_be_billed=False, is_transient=False) from None
@@ -76,9 +97,10 @@ class HttpUpstreamClient:
         except aiohttp.ConnectionTimeoutError:
             raise UpstreamTimeout("the connection timed out", may_be_billed=False) from None
         except TimeoutError:
-            raise UpstreamTimeout("the response timed out") from None
+            raise UpstreamTimeout(f"it sent no response within {head_s:g} s") from None
         except aiohttp.ClientError as error:
             raise UpstreamConnectionError(f"the connection broke: {type(error).__name__}") from error
+        return HttpUpstreamResponse(response, timeouts, started_at)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -31,8 +31,6 @@ class BoundedReader(asyncio.BufferedProtocol):
 
     def __init__(self, handler: ResponseHandler) -> None:
         self.handler = handler
-        self.pause_writing, self.resume_writing = handler.pause_writing, handler.resume_writing
-        self.eof_received, self.connection_lost = handler.eof_received, handler.connection_lost
 
     def get_buffer(self, _size_hint: int) -> memoryview:
         """Return the shared buffer."""
@@ -41,6 +39,22 @@ class BoundedReader(asyncio.BufferedProtocol):
     def buffer_updated(self, count: int) -> None:
         """Pass the bytes that were read to aiohttp."""
         self.handler.data_received(bytes(self.buffer[:count]))
+
+    def eof_received(self) -> None:
+        """Tell aiohttp that the provider sends nothing more."""
+        self.handler.eof_received()
+
+    def pause_writing(self) -> None:
+        """Tell aiohttp to wait before it writes more."""
+        self.handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Tell aiohttp that it may write again."""
+        self.handler.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell aiohttp that the connection is closed."""
+        self.handler.connection_lost(error)
 
 
 class BoundedResponseHandler(ResponseHandler):
@@ -57,4 +71,5 @@ class BoundedConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = partial(BoundedResponseHandler, loop=self._loop)
+        handler_class: type[ResponseHandler] = BoundedResponseHandler
+        self._factory = partial(handler_class, loop=self._loop)

@@ -1,6 +1,7 @@
 """Responses of providers. Their bodies are received after their headers have arrived."""
 
-import time
+import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -10,11 +11,16 @@ import aiohttp
 
 from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
 from proxy.upstream.read_buffer import BUFFER_BYTES
+from proxy.upstream.timeouts import Timeouts
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-MAX_KEEPALIVE_BYTES = 64
+MAX_READ_AT_ONCE_BYTES = 64 * 1024
+"""Up to this length, a whole body must arrive within the idle timeout."""
 KEEPALIVE_PREFIXES = (b":", b"event: ping", b"event:ping", b'data: {"type": "ping"', b'data: {"type":"ping"')
 """The first bytes of keep-alives: comments of server-sent events, and the `ping` event of Anthropic's API."""
+KEEPALIVES = re.compile(
+    rb"""(?:(?::[^\r\n]* | event:\ ?ping | data:\ ?\{"type":\ ?"ping"\}) \r?\n | \r?\n)+""", re.VERBOSE
+)
 
 
 class UpstreamResponse(Protocol):
@@ -45,20 +51,25 @@ class UpstreamResponse(Protocol):
 class HttpUpstreamResponse:
     """A provider's response over HTTP."""
 
-    def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float) -> None:
-        self.response, self.idle_timeout_s = response, idle_timeout_s
-        self.status = response.status
-        self.headers = response.headers
+    def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts, started_at: float) -> None:
+        """Keep a response; `started_at` is the loop's time at the start of the call."""
+        self.response, self.timeouts = response, timeouts
+        self.status, self.headers = response.status, response.headers
+        self.loop = asyncio.get_running_loop()
+        self.data_due_at = started_at + timeouts.first_chunk_s
+        self.ends_at = started_at + timeouts.whole_s
 
     async def read(self) -> bytes:
         """Receive and return the whole body.
 
         Raises UpstreamError if the body is interrupted, stalls, or is too large.
         """
+        self.data_due_at = self.loop.time() + self.timeouts.idle_s
         length = self.response.content_length
-        if length is not None and length <= MAX_RESPONSE_BYTES:
-            with map_errors():
-                return await self.response.read()
+        if length is not None and length <= MAX_READ_AT_ONCE_BYTES:
+            with self.map_errors():
+                async with asyncio.timeout_at(min(self.data_due_at, self.ends_at)):
+                    return await self.response.read()
         parts, size = [], 0
         async for part in self.chunks():
             parts.append(part)
@@ -72,17 +83,36 @@ class HttpUpstreamResponse:
         """Yield bytes as they arrive.
 
         Raises UpstreamConnectionError if the stream breaks, and UpstreamTimeout if nothing, or nothing but
-        keep-alives, arrives for `idle_timeout_s` seconds.
+        keep-alives, arrives in time. Only the time that is spent waiting for the provider counts, so a slow
+        client does not cause an idle timeout.
         """
-        last_data_at = time.monotonic()
-        with map_errors():
-            async for chunk in self.response.content.iter_chunked(BUFFER_BYTES):
-                now = time.monotonic()
-                if not is_keepalive(chunk):
-                    last_data_at = now
-                elif now - last_data_at > self.idle_timeout_s:
-                    raise UpstreamTimeout("nothing but keep-alives arrived for too long")
-                yield chunk
+        while chunk := await self._next_chunk():
+            yielded_at = self.loop.time()
+            if not is_keepalive(chunk):
+                self.data_due_at = yielded_at + self.timeouts.idle_s
+            yield chunk
+            self.data_due_at += self.loop.time() - yielded_at
+
+    async def _next_chunk(self) -> bytes:
+        """Return the next bytes; none at the end of the body."""
+        with self.map_errors():
+            async with asyncio.timeout_at(min(self.data_due_at, self.ends_at)):
+                return await self.response.content.read(BUFFER_BYTES)
+
+    @contextmanager
+    def map_errors(self) -> Iterator[None]:
+        """Raise UpstreamError in place of failures of the HTTP client while the body is received."""
+        try:
+            yield
+        except TimeoutError:  # Tested first: aiohttp's timeouts are ClientErrors too.
+            raise UpstreamTimeout(self._timeout_reason()) from None
+        except aiohttp.ClientError as error:
+            raise UpstreamConnectionError(f"the connection broke: {type(error).__name__}") from error
+
+    def _timeout_reason(self) -> str:
+        if self.loop.time() >= self.ends_at:
+            return f"the whole response took longer than {self.timeouts.whole_s:g} s"
+        return "it sent no data for too long"
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,17 +125,6 @@ class HttpUpstreamResponse:
         self.response.close()
 
 
-@contextmanager
-def map_errors() -> Iterator[None]:
-    """Raise UpstreamError in place of failures of the HTTP client while a response is received."""
-    try:
-        yield
-    except TimeoutError:  # Tested first: these are ClientErrors too.
-        raise UpstreamTimeout("nothing arrived for too long") from None
-    except aiohttp.ClientError as error:
-        raise UpstreamConnectionError(f"the connection broke: {type(error).__name__}") from error
-
-
 def is_keepalive(chunk: bytes) -> bool:
-    """Return whether a chunk is only a keep-alive, without data of the response."""
-    return len(chunk) < MAX_KEEPALIVE_BYTES and chunk.startswith(KEEPALIVE_PREFIXES)
+    """Return whether a chunk consists of whole keep-alives, without data of the response."""
+    return chunk.startswith(KEEPALIVE_PREFIXES) and KEEPALIVES.fullmatch(chunk) is not None

@@ -12,6 +12,7 @@ from projects.config_cache import ConfigCache
 from projects.db import executor
 from projects.db.health import database_health
 from proxy.upstream.client import HttpUpstreamClient
+from proxy.upstream.timeouts import Timeouts
 from tests.support.databases import NOT_DURABLE, Server, postgresql_server
 from tests.support.flaky_network import FlakyProxy
 
@@ -62,7 +63,7 @@ def no_private_hosts(change_environment: Callable[..., None]) -> None:
 
 @pytest.fixture
 async def upstream_client() -> AsyncIterator[HttpUpstreamClient]:
-    upstream = HttpUpstreamClient(idle_timeout_s=1)
+    upstream = HttpUpstreamClient(Timeouts(first_chunk_s=1, idle_s=1))
     yield upstream
     await upstream.close()
 

@@ -16,6 +16,7 @@ from proxy.models import Credential
 from proxy.upstream.client import HttpUpstreamClient
 from proxy.upstream.errors import UpstreamConnectionError
 from proxy.upstream.resolver import SSRFSafeResolver
+from proxy.upstream.timeouts import Timeouts
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 
@@ -30,7 +31,7 @@ def no_private_hosts() -> Iterator[None]:
 
 @pytest.fixture
 async def connections() -> AsyncIterator[HttpUpstreamClient]:
-    upstream = HttpUpstreamClient(idle_timeout_s=1)
+    upstream = HttpUpstreamClient(Timeouts(first_chunk_s=1, idle_s=1))
     yield upstream
     await upstream.close()
 

@@ -3,9 +3,9 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-import aiohttp
 import anthropic
 import httpx
 import openai
@@ -230,11 +230,10 @@ def test_non_streaming_response_gets_no_keepalives(
 def short_timeout(live_gateway: LiveGateway) -> Iterator[None]:
     client = runtime.clients[HTTP_CLIENT]
     assert isinstance(client, HttpUpstreamClient)
-    session = client.restricted_session
-    before = session._timeout
-    session._timeout = aiohttp.ClientTimeout(total=None, sock_read=5 * KEEPALIVE_S)
+    before = client.timeouts
+    client.timeouts = replace(before, idle_s=5 * KEEPALIVE_S)
     yield
-    session._timeout = before
+    client.timeouts = before
 
 
 @pytest.mark.parametrize(

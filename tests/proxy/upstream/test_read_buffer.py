@@ -9,6 +9,7 @@ from aiohttp import web
 
 from proxy.upstream.client import HttpUpstreamClient
 from proxy.upstream.read_buffer import BUFFER_BYTES, READ_BYTES
+from proxy.upstream.timeouts import Timeouts
 from tests.support.upstream_server import LocalUpstream
 
 TOTAL = 8 * 2**20
@@ -17,7 +18,7 @@ LIMIT = READ_BYTES + 2 * BUFFER_BYTES
 
 @pytest.fixture
 async def client() -> AsyncIterator[HttpUpstreamClient]:
-    client = HttpUpstreamClient(idle_timeout_s=10)
+    client = HttpUpstreamClient(Timeouts())
     yield client
     await client.close()
 

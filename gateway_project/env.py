@@ -126,6 +126,8 @@ class Environment(BaseSettings):
     """The delay on which the exponential backoff between two calls is based."""
     ai_gateway_prompt_logging: bool = True
     """Whether projects may log prompts and responses. If it is false, nothing is logged."""
+    ai_gateway_breaker: Literal["on", "off"] = "on"
+    """Whether targets that fail, and credentials that a provider rejects, are left out for some time."""
     ai_gateway_rate_limit_rpm: int | None = Field(None, gt=0)
 
     openai_api_key: str = Field("", validation_alias=AliasChoices("openai_api_key", "ai_gateway_api_key"))

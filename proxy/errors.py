@@ -411,6 +411,14 @@ def upstream_timeout(provider: str, reason: str) -> GatewayError:
     return gateway_error(504, Outcome.UPSTREAM_ERROR, "timeout", "upstream_timeout", text)
 
 
+def circuit_open(provider: str, retry_after_s: float) -> GatewayError:
+    """Return the error for a request whose only targets failed repeatedly, and so are not called now."""
+    wait = max(math.ceil(retry_after_s), 1)
+    text = f"{provider} has failed repeatedly, so it is not called for some seconds. Try again in {wait} s."
+    error = ApiError(kind="server_error", code="upstream_unavailable", message=text, status=503)
+    return GatewayError(Outcome.UPSTREAM_ERROR, error, {"retry-after": str(wait)})
+
+
 def client_closed() -> GatewayError:
     """Return the error of a client disconnect. Only the usage record contains it.
 

@@ -20,6 +20,11 @@ durations = Histogram(
 errors = Counter("proxy_errors", "Requests that failed.", ["format", "model", "provider", "error_type"])
 active = Gauge("proxy_active_requests", "Requests in flight.", ["format"])
 outcomes = Counter("gateway_outcomes", "Every request received, by how it ended.", ["outcome"])
+upstream_failures = Counter(
+    "gateway_upstream_failures",
+    "Calls to providers that failed before the client got anything, by the class of the failure.",
+    ["provider", "failure"],
+)
 background_responses = Counter(
     "gateway_background_responses",
     "Responses in the background that were charged, by how they ended.",
@@ -82,6 +87,11 @@ def request_finished(
     if error_count is not None:
         error_count.inc()
     in_flight(api_family).dec()
+
+
+def upstream_call_failed(provider: str, failure: str) -> None:
+    """Count a failed call. It may be followed by a retry or a fallback."""
+    upstream_failures.labels(provider, failure).inc()
 
 
 def background_response_settled(outcome: str) -> None:

@@ -29,6 +29,7 @@ from keys.auth_throttle import auth_failures
 from keys.models import ApiKey
 from projects import config_cache
 from projects.models import ConfigVersion, Project, Role, User
+from proxy.routing.health.target_health import health
 from tests.support import ledger_harness as ledgers
 
 # A slow machine must not fail the tests.
@@ -101,6 +102,7 @@ def clear_caches() -> Iterator[None]:
     yield
     config_cache.clear_all()
     auth_failures.clear()
+    health.clear()
     cache.clear()
 
 

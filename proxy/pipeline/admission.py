@@ -65,8 +65,8 @@ class Admitted:
     `max_tokens_to_send` is the output limit of each choice that the gateway sets in the request; None if the
     gateway sets none. `abort_after_tokens` is the number of output tokens whose cost exceeds what is left of
     the reservation. At that number, the gateway aborts the stream. It is infinite without a hard budget, and
-    if output is free. `is_budgeted` is true if a hard budget applies and the price is known. `calls` is the
-    number of calls, including the one that may be made now.
+    if output is free. `is_budgeted` is true if a hard budget applies and the price is known. `number` is the
+    number of the call that may be made now.
     """
 
     planned: Planned
@@ -75,11 +75,11 @@ class Admitted:
     max_tokens_to_send: int | None = None
     abort_after_tokens: float = math.inf
     is_budgeted: bool = False
-    calls: int = 1
+    number: int = 1
 
     def headers(self) -> Headers:
         """Return the headers of a planned request, the gateway's output limit and the rate-limit status."""
-        headers = {**self.planned.headers(), "x-gateway-attempts": str(self.calls)}
+        headers = {**self.planned.headers(), "x-gateway-attempts": str(self.number)}
         if self.max_tokens_to_send is not None:
             headers["x-gateway-max-tokens"] = str(self.max_tokens_to_send)
         return headers | errors.rate_limit_headers(self.reservation.rate_limit_status)
@@ -90,11 +90,11 @@ class Admitted:
         entry.blocking_budget_id = self.reservation.shadow_budget_id
         return entry
 
-    def next_call(self, candidates: tuple[Candidate, ...], spent_nano: int) -> "Admitted | None":
-        """Return the permission to call the first of `candidates` next, after calls that cost `spent_nano`.
+    def for_call(self, number: int, candidates: tuple[Candidate, ...], spent_nano: int) -> "Admitted | None":
+        """Return the permission for the call with this number, of the first of `candidates`.
 
-        The result is None if a hard budget applies, and what is left of the reservation does not cover the
-        call.
+        `spent_nano` is the cost of the calls before it. The result is None if a hard budget applies, and what
+        is left of the reservation does not cover the call.
         """
         planned, left_nano = (
             replace(self.planned, candidates=candidates),
@@ -103,7 +103,7 @@ class Admitted:
         bound = cost_bound(planned.candidate, self.policy)
         if self.policy.has_hard_budget and left_nano < bound.min_nano:
             return None
-        return permit(planned, self.policy, self.reservation, bound, left_nano, self.calls + 1)
+        return permit(planned, self.policy, self.reservation, bound, left_nano, number)
 
 
 async def reserve(planned: Planned) -> Admitted:
@@ -156,17 +156,17 @@ def permit(
     reservation: ReservationGrant,
     bound: CostBound,
     left_nano: int,
-    calls: int = 1,
+    number: int = 1,
 ) -> Admitted:
     """Return the permission to call the first candidate with what is left of the reservation."""
     if bound.max_cost is None or not policy.has_hard_budget:
-        return Admitted(planned, policy, reservation, calls=calls)
+        return Admitted(planned, policy, reservation, number=number)
     facts, target = planned.candidate.plan.facts, planned.candidate.target
     is_limited = bound.limit is not None and left_nano >= bound.max_nano
     granted = None if is_limited else granted_output(bound.max_cost, left_nano, facts, bound.limit)
     cap = bound.max_cost.max_output_for(left_nano, target.estimated_input_tokens(facts))
     abort_after = math.inf if cap is None else cap
-    return Admitted(planned, policy, reservation, granted, abort_after, is_budgeted=True, calls=calls)
+    return Admitted(planned, policy, reservation, granted, abort_after, is_budgeted=True, number=number)
 
 
 def max_cost_of(facts: RequestFacts, price: Price) -> MaxCost:

@@ -133,7 +133,7 @@ def complete_entry(progress: Recorded, result: RequestResult, seconds: float) ->
     if result.blocking_budget_id is not None:
         entry.blocking_budget_id = result.blocking_budget_id
     if isinstance(progress, AttemptSequence):
-        progress.complete(entry, result.status, result.error_code, result.charge)
+        progress.complete(entry, result.outcome, result.status, result.error_code, result.charge)
     return entry
 
 

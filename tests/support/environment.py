@@ -21,8 +21,12 @@ KEPT_VARIABLES = {
 }
 KEPT_PREFIXES = ("PYTEST_", "PYTHON", "LC_", "HYPOTHESIS_", "PLAYWRIGHT_", "GATEWAY_TEST_")
 
-TRANSPARENT = {"AI_GATEWAY_RETRY_ATTEMPTS": "0", "AI_GATEWAY_RETRY_DELAY_MS": "0"}
-"""The gateway calls each provider once, so that tests count their own calls. Tests of retries change this."""
+TRANSPARENT = {
+    "AI_GATEWAY_RETRY_ATTEMPTS": "0",
+    "AI_GATEWAY_RETRY_DELAY_MS": "0",
+    "AI_GATEWAY_BREAKER": "off",
+}
+"""The gateway makes one call for each request, so that tests count their own calls."""
 
 ON_SERVERS = "GATEWAY_TEST_DATABASE_URLS" in os.environ
 """True if the tests run on PostgreSQL and Redis (`tests/run.py`), False in the embedded mode."""

@@ -1,5 +1,6 @@
 """Targets at the local upstream that fail in chosen ways, and count what they bill."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from billing.pricing.price import Rates
 from proxy.providers.catalog import PROVIDERS
 from proxy.routing.accounts import Account
 from proxy.routing.targets import Resolution, Target
-from tests.support.api_calls import COMPLETE_USAGE, respond_with_text
+from tests.support.api_calls import ABSENT, COMPLETE_USAGE, STREAMS, respond_with_text
 from tests.support.gateway_server import free_port
 from tests.support.upstream_server import Handler, LocalUpstream
 
@@ -25,11 +26,25 @@ PROVIDER_SLUGS = {
 }
 TOKENS = Tokens(input=7, output=5)
 """Tokens of a complete response, which its provider bills."""
-ERROR_BODIES: dict[str, Callable[[int, str], Json]] = {
-    "openai_chat": lambda status, text: {"error": {"message": text, "type": "server_error", "code": None}},
-    "openai_responses": lambda status, text: {"error": {"message": text, "type": "server_error"}},
-    "anthropic": lambda status, text: {"type": "error", "error": {"type": "api_error", "message": text}},
-    "gemini": lambda status, text: {"error": {"code": status, "message": text, "status": "UNAVAILABLE"}},
+
+
+def openai_error(status: int, text: str, code: str | None) -> Json:
+    return {"error": {"message": text, "type": "server_error", "code": code}}
+
+
+def anthropic_error(status: int, text: str, code: str | None) -> Json:
+    return {"type": "error", "error": {"type": code or "api_error", "message": text}}
+
+
+def gemini_error(status: int, text: str, code: str | None) -> Json:
+    return {"error": {"code": status, "message": text, "status": code or "UNAVAILABLE"}}
+
+
+ERROR_BODIES: dict[str, Callable[[int, str, str | None], Json]] = {
+    "openai_chat": openai_error,
+    "openai_responses": openai_error,
+    "anthropic": anthropic_error,
+    "gemini": gemini_error,
 }
 OPENING_ERRORS = {
     "openai_chat": b'data: {"error":{"message":"The server is overloaded","code":503}}\n\n',
@@ -91,20 +106,33 @@ class FaultyTargets:
         self.upstream.handler = self.handle
 
     def add(
-        self, name: str, *behaviours: Behaviour, format: str = "openai_chat", usd: int = 1, **options: Any
+        self,
+        name: str,
+        *behaviours: Behaviour,
+        format: str = "openai_chat",
+        usd: int = 1,
+        trusted: bool = True,
+        model: str = "",
     ) -> FaultyTarget:
-        """Add a target, whose input costs `usd` per million tokens, and whose output costs twice as much."""
+        """Add a target, whose input costs `usd` per million tokens, and whose output costs twice as much.
+
+        It is an account of the operator if it is `trusted`, else one of the project.
+        """
         provider = PROVIDERS[PROVIDER_SLUGS[format]]
         root = f"http://127.0.0.1:{free_port()}" if behaviours == (refuse,) else self.root
         path = urlsplit(provider.base_url).path or "/v1"
-        account = Account(name, provider, f"{root}/{name}{path}", "sk-secret", trusted=True)
+        account = Account(name, provider, f"{root}/{name}{path}", "sk-secret", trusted=trusted)
         rate = usd * 10**9
         price = Price(source="test", base=Rates(rate, rate, rate, rate, 2 * rate))
         target = FaultyTarget(
-            Target(account, f"model-{name}", price, **options), format, list(behaviours) or [succeed]
+            Target(account, model or f"model-{name}", price), format, list(behaviours) or [succeed]
         )
         self.by_name[name] = target
         return target
+
+    def order(self, *names: str) -> None:
+        """Change the order in which the targets are called."""
+        self.by_name = {name: self.by_name[name] for name in names}
 
     def resolution(self) -> Resolution:
         """Return the targets in the order in which they were added."""
@@ -127,12 +155,14 @@ async def refuse(target: FaultyTarget, request: web.Request, body: Json) -> web.
     raise AssertionError("the connection is refused")
 
 
-def status(status: int, text: str = "The server had an error", **headers: str) -> Behaviour:
+def status(status: int, text: str = "An error", code: str | None = None, **headers: str) -> Behaviour:
     """Return a behaviour that responds with an error of this status."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
 
     async def fail(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
-        return web.json_response(ERROR_BODIES[target.format](status, text), status=status, headers=named)
+        return web.json_response(
+            ERROR_BODIES[target.format](status, text, code), status=status, headers=named
+        )
 
     return fail
 
@@ -151,6 +181,17 @@ async def open_with_error(target: FaultyTarget, request: web.Request, body: Json
     await response.prepare(request)
     await response.write(OPENING_ERRORS[target.format])
     return response
+
+
+async def break_stream(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    """Send the first part of a response, and drop the connection."""
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    pieces = STREAMS[target.format]("Hello", ABSENT, 1)
+    for piece in pieces[: 1 + next(index for index, piece in enumerate(pieces) if b"Hello" in piece)]:
+        await response.write(piece)
+    await asyncio.sleep(0.01)
+    return await reset_before_response(target, request, body)
 
 
 def is_stream(request: web.Request, body: Json) -> bool:

@@ -20,13 +20,15 @@ SHOULD_RETRY = "x-should-retry"
 class Failure:
     """A call that failed before its client got anything.
 
-    `status` is 0 if the provider did not respond. `charge` covers what the provider may bill. `response` is
-    set if it must be closed.
+    `status` is 0 if the provider did not respond. `is_outage` is true if the provider failed, and did not
+    only reject the request. `charge` covers what the provider may bill. `response` is set if it must be
+    closed.
     """
 
     kind: FailureClass
     status: int
     code: str
+    is_outage: bool = False
     charge: Charge | None = None
     retry_after_s: float | None = None
     response: UpstreamResponse | None = None
@@ -64,10 +66,11 @@ def reported_failure(
 ) -> Failure:
     """Return a failure that the provider reported."""
     kind, headers = classify(error), response.headers
+    is_outage = kind is FailureClass.RETRY
     if kind is FailureClass.RETRY and headers.get(SHOULD_RETRY) == "false":
         kind = FailureClass.TARGET
     code = error.code or UPSTREAM_STATUS
-    return Failure(kind, status, code, None, retry_after_s(error, headers), to_close)
+    return Failure(kind, status, code, is_outage, None, retry_after_s(error, headers), to_close)
 
 
 def call_failure(admitted: Admitted, failed: CallFailed) -> Failure:
@@ -88,4 +91,4 @@ def call_failure(admitted: Admitted, failed: CallFailed) -> Failure:
             kind = FailureClass.TARGET
         case _:
             kind = FailureClass.FINAL
-    return Failure(kind, 0, code, failed.charge)
+    return Failure(kind, 0, code, isinstance(failed.__cause__, UpstreamError), failed.charge)

@@ -8,9 +8,14 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from django.conf import settings
+
 from billing.ledger import UsageEntry
 from billing.ledger.usage_entry import Attempt
+from billing.models import Outcome
 from projects.redaction import redact
+from proxy import errors, telemetry
+from proxy.errors import GatewayError
 from proxy.formats.neutral import InvalidRequest
 from proxy.http.responses import Headers
 from proxy.pipeline.admission import Admitted
@@ -18,7 +23,9 @@ from proxy.pipeline.attempts import backoff
 from proxy.pipeline.attempts.call import CallFailed, OpenStream, WholeResponse, call
 from proxy.pipeline.attempts.failure import Failure, failure_of
 from proxy.pipeline.charges import Charge, apply_charges
-from proxy.routing.targets import Candidate
+from proxy.routing.health.target_health import TargetHealth, health
+from proxy.routing.routes.latency import latency_averages
+from proxy.routing.targets import Candidate, Target
 from proxy.upstream.failures import FailureClass
 
 Result = OpenStream | WholeResponse | CallFailed | InvalidRequest
@@ -33,6 +40,11 @@ class FailedAttempt:
     charge: Charge | None
 
 
+def is_on() -> bool:
+    """Return whether the health of targets decides which ones are called."""
+    return bool(settings.ENV.ai_gateway_breaker == "on")
+
+
 class AttemptSequence:
     """The calls of an admitted request. `admitted` permits the current call, and has its candidate first."""
 
@@ -41,6 +53,7 @@ class AttemptSequence:
         self.failed: list[FailedAttempt] = []
         self.retries = 0
         self.started_at = 0.0
+        self.has_response = False
 
     def headers(self) -> Headers:
         """Return the headers of the current call."""
@@ -55,19 +68,70 @@ class AttemptSequence:
         """The cost of the failed calls, in nano-USD."""
         return sum(failed.attempt.cost_nano for failed in self.failed)
 
+    @property
+    def target_health(self) -> TargetHealth:
+        """The health of the current target."""
+        return self.health_of(self.admitted.planned.candidate)
+
+    def health_of(self, candidate: Candidate) -> TargetHealth:
+        project_id = self.admitted.planned.routed.parsed.caller.principal.project_id
+        return health.of(project_id, candidate.target)
+
     async def run(self) -> OpenStream | WholeResponse:
         """Call targets until a call succeeds, or none may follow it. Return the result of the last call.
 
-        Raises CallFailed, InvalidRequest, and ClientDisconnected if the client disconnects between two calls.
+        Raises CallFailed, InvalidRequest, GatewayError if no target may be called now, and ClientDisconnected
+        if the client disconnects between two calls.
         """
+        self.choose_first_target()
         while True:
             result = await self.call()
             failure = failure_of(self.admitted, result)
+            if failure is not None:
+                self.record_failure(failure)
             if failure is None or not await self.prepare_next_call(failure):
                 break
         if isinstance(result, Exception):
             raise result
+        if failure is None:
+            self.record_response(result.upstream_s)
         return result
+
+    def choose_first_target(self) -> None:
+        """Choose the target of the first call. Raises GatewayError if no target may be called now."""
+        candidates = self.admitted.planned.candidates
+        if is_on() and len(candidates) > 1:
+            candidates = health.preferred(
+                self.admitted.planned.routed.parsed.caller.principal.project_id, candidates
+            )
+        if candidates[0] is self.admitted.planned.candidate and self.begin_call(candidates[0]):
+            return
+        first = self.choose(1, candidates, 0)
+        if first is None:
+            raise self.circuit_open(candidates)
+        self.admitted = first
+
+    def circuit_open(self, candidates: tuple[Candidate, ...]) -> GatewayError:
+        """Return the error for candidates whose breakers are all open."""
+        now = health.clock()
+        waits = [self.health_of(candidate).breaker.open_until - now for candidate in candidates]
+        return errors.circuit_open(candidates[0].target.account.provider.name, min(waits))
+
+    def begin_call(self, candidate: Candidate) -> bool:
+        """Return whether a target may be called now. If it may, the call must follow."""
+        target_health, now = self.health_of(candidate), health.clock()
+        if is_on() and not target_health.begin_call(now):
+            return False
+        target_health.retry_budget.add_request(now)
+        return True
+
+    def choose(self, number: int, candidates: tuple[Candidate, ...], spent_nano: int) -> Admitted | None:
+        """Return the permission to call the first candidate that may be called now; None if none may."""
+        for index, candidate in enumerate(candidates):
+            permitted = self.admitted.for_call(number, candidates[index:], spent_nano)
+            if permitted is not None and self.begin_call(candidate):
+                return permitted
+        return None
 
     async def call(self) -> Result:
         self.started_at = time.perf_counter()
@@ -79,17 +143,20 @@ class AttemptSequence:
     async def prepare_next_call(self, failure: Failure) -> bool:
         """Record a failed call and wait until the next one may begin. Return False if it was the last one."""
         spent_nano = self.spent_nano + (failure.charge.cost_nano if failure.charge else 0)
-        if (delay_s := self.retry_delay_s(failure)) is not None:
-            following = self.admitted.next_call(self.admitted.planned.candidates, spent_nano)
-        else:
-            delay_s, following = 0.0, self.fallback(failure, spent_nano)
+        number, candidates = self.admitted.number + 1, self.admitted.planned.candidates
+        following, delay_s = None, self.retry_delay_s(failure)
+        if delay_s is not None:
+            following = self.admitted.for_call(number, candidates, spent_nano)
+        is_retry = following is not None
+        if following is None:
+            following = self.choose(number, self.fallbacks(failure), spent_nano)
         if following is None:
             return False
         self.failed.append(FailedAttempt(self.attempt_of(failure), failure.charge))
         await failure.close()
-        await self.wait(delay_s)
-        is_retry = following.planned.candidate is self.admitted.planned.candidate
         self.retries = self.retries + 1 if is_retry else 0
+        if delay_s and is_retry:
+            await self.wait(delay_s)
         self.admitted = following
         return True
 
@@ -98,38 +165,54 @@ class AttemptSequence:
         resolution = self.admitted.planned.routed.resolution
         if failure.kind is not FailureClass.RETRY or self.retries >= resolution.retry_attempts:
             return None
-        return backoff.delay_s(resolution.retry_delay_ms, self.retries, failure.retry_after_s)
-
-    def fallback(self, failure: Failure, spent_nano: int) -> Admitted | None:
-        """Return the permission to call the first fallback that may succeed, or None."""
-        if failure.kind is FailureClass.FINAL:
+        now, target_health = health.clock(), self.target_health
+        if is_on() and target_health.breaker.is_open:
             return None
-        candidates = self.admitted.planned.candidates
-        current, rest = candidates[0], candidates[1:]
-        while rest:
-            if self.may_succeed(failure, current, rest[0]) and (
-                following := self.admitted.next_call(rest, spent_nano)
-            ):
-                return following
-            rest = rest[1:]
-        return None
+        delay_s = backoff.delay_s(resolution.retry_delay_ms, self.retries, failure.retry_after_s)
+        return delay_s if delay_s is not None and target_health.retry_budget.take_retry(now) else None
 
-    def may_succeed(self, failure: Failure, failed: Candidate, other: Candidate) -> bool:
-        """Return whether another candidate may succeed where this one has failed."""
+    def fallbacks(self, failure: Failure) -> tuple[Candidate, ...]:
+        """Return the other candidates that may succeed where the current one has failed."""
+        failed, *others = self.admitted.planned.candidates
+        return tuple(other for other in others if self.may_succeed(failure, failed.target, other.target))
+
+    def may_succeed(self, failure: Failure, failed: Target, other: Target) -> bool:
         match failure.kind:
+            case FailureClass.FINAL:
+                return False
             case FailureClass.CONTEXT_LENGTH:
                 is_allowed = self.admitted.planned.routed.resolution.retries_context_length
-                return is_allowed and other.target.model != failed.target.model
+                return is_allowed and other.model != failed.model
             case FailureClass.CREDENTIAL:
-                return other.target.account != failed.target.account
+                return other.account != failed.account
             case _:
                 return True
 
     async def wait(self, delay_s: float) -> None:
         """Wait before the next call. Raises ClientDisconnected."""
-        if delay_s > 0:
-            async with self.admitted.planned.routed.parsed.caller.received.request.disconnect_watcher:
-                await asyncio.sleep(delay_s)
+        async with self.admitted.planned.routed.parsed.caller.received.request.disconnect_watcher:
+            await asyncio.sleep(delay_s)
+
+    # What is recorded ------------------------------------------------------------------------------
+
+    def record_failure(self, failure: Failure) -> None:
+        """Count a failed call in the health of its target."""
+        target = self.admitted.planned.candidate.target
+        telemetry.upstream_call_failed(target.account.provider.slug, failure.kind.value)
+        if not is_on():
+            return
+        if failure.is_outage:
+            self.target_health.record_outage(health.clock(), failure.code)
+        elif failure.status:
+            self.target_health.record_rejection(health.clock(), failure.kind, failure.code)
+
+    def record_response(self, upstream_s: float) -> None:
+        """Count a call that has a response. Whether it is complete is known at its end."""
+        self.has_response = True
+        target = self.admitted.planned.candidate.target
+        latency_averages.observe(target.account, target.model, upstream_s)
+        if is_on():
+            self.target_health.breaker.record_response()
 
     def attempt_of(self, failure: Failure) -> Attempt:
         return self.attempt(failure.status, failure.code, failure.charge)
@@ -146,15 +229,26 @@ class AttemptSequence:
             cost_nano=charge.cost_nano if charge else 0,
         )
 
-    def complete(self, entry: UsageEntry, status: int, error: str, charge: Charge | None) -> None:
-        """Write the charges of all calls to the record, and the calls if there is more than one.
+    def complete(
+        self, entry: UsageEntry, outcome: Outcome, status: int, error: str, charge: Charge | None
+    ) -> None:
+        """Write the charges of all calls to the record, and the calls if the first one failed.
 
-        `status`, `error` and `charge` are those of the last call.
+        `outcome`, `status`, `error` and `charge` are those of the request, which its last call decides.
         """
         charges = [failed.charge for failed in self.failed if failed.charge]
         charges += [charge] if charge else []
         if charges:
             apply_charges(entry, charges)
-        if self.failed or error:
+        if self.failed or (error and self.started_at):
             entry.attempts = [failed.attempt for failed in self.failed]
             entry.attempts.append(self.attempt(status, error, charge))
+        if self.has_response and is_on():
+            self.record_end(outcome, error)
+
+    def record_end(self, outcome: Outcome, error: str) -> None:
+        """Count the end of a response. A stream that broke is a failure, whatever its status was."""
+        if outcome is Outcome.OK:
+            self.target_health.record_success(health.clock())
+        elif outcome is Outcome.UPSTREAM_ERROR:
+            self.target_health.record_outage(health.clock(), error)

@@ -1,0 +1,93 @@
+"""Circuit breaker of a target: it stops calls to a provider that fails, and tries again later.
+
+It is closed while calls may be made, and open after repeated failures. After OPEN_S it is half-open: one call
+is the probe, whose result closes it or opens it again.
+"""
+
+from enum import Enum
+
+FAILURE_THRESHOLD = 5
+"""Consecutive failures that open the breaker."""
+MIN_RATE_CALLS, MAX_FAILURE_RATE, RATE_WINDOW_S = 20, 0.5, 30
+"""The breaker opens if at least this rate of at least this many calls fails within this time."""
+OPEN_S = 10
+"""Seconds until the breaker is half-open, and until a probe without a result is given up."""
+
+
+class BreakerState(Enum):
+    """The state of a breaker."""
+
+    CLOSED = "closed"
+    HALF_OPEN = "half-open"
+    OPEN = "open"
+
+
+class Breaker:
+    """The breaker of one target. Times are seconds of a clock that all processes share."""
+
+    def __init__(self) -> None:
+        self.open_until = self.window_start = 0.0
+        self.is_open = False
+        self.consecutive_failures = self.calls = self.failures = 0
+
+    def state(self, now: float) -> BreakerState:
+        """Return the state of the breaker."""
+        if not self.is_open:
+            return BreakerState.CLOSED
+        return BreakerState.OPEN if now < self.open_until else BreakerState.HALF_OPEN
+
+    def is_blocking(self, now: float) -> bool:
+        """Return whether no call may be made now."""
+        return self.is_open and now < self.open_until
+
+    def begin_call(self, now: float) -> bool:
+        """Return whether a call may be made. If the breaker is half-open, this call is the probe."""
+        if not self.is_open:
+            return True
+        if now < self.open_until:
+            return False
+        # Other calls wait for the result of the probe.
+        self.open_until = now + OPEN_S
+        return True
+
+    def record_response(self) -> None:
+        """Close the breaker: the provider has responded to a call."""
+        if self.is_open:
+            self.close()
+
+    def record_success(self, now: float) -> None:
+        """Count a call that succeeded."""
+        self.record_response()
+        self.consecutive_failures = 0
+        self.count(now, failed=False)
+
+    def record_failure(self, now: float) -> bool:
+        """Count a call that failed. Return whether this has opened the breaker."""
+        self.consecutive_failures += 1
+        self.count(now, failed=True)
+        if self.is_open:
+            self.open_until = now + OPEN_S
+            return False
+        if self.consecutive_failures < FAILURE_THRESHOLD and not self.has_high_failure_rate:
+            return False
+        self.open(now + OPEN_S)
+        return True
+
+    @property
+    def has_high_failure_rate(self) -> bool:
+        return self.calls >= MIN_RATE_CALLS and self.failures >= MAX_FAILURE_RATE * self.calls
+
+    def count(self, now: float, *, failed: bool) -> None:
+        if now - self.window_start >= RATE_WINDOW_S:
+            self.window_start, self.calls, self.failures = now, 0, 0
+        self.calls += 1
+        self.failures += failed
+
+    def open(self, until: float) -> None:
+        """Stop calls until a time."""
+        self.is_open, self.open_until = True, until
+
+    def close(self) -> None:
+        """Allow calls again, and forget earlier failures."""
+        self.is_open = False
+        self.consecutive_failures = self.calls = self.failures = 0

@@ -1,0 +1,161 @@
+"""Health of the targets of this process: breakers, retry budgets, and usability of credentials."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from projects.redaction import redact
+from proxy.routing.accounts import Account
+from proxy.routing.health.breaker import Breaker
+from proxy.routing.health.retry_budget import RetryBudget
+from proxy.routing.health.usability import Usability
+from proxy.routing.targets import Candidate, Target
+from proxy.upstream.failures import FailureClass
+
+MAX_TARGETS = 10_000
+"""Targets whose health is kept. Clients can name any model, so the longest unused targets are forgotten."""
+
+log = structlog.get_logger()
+
+CredentialKey = tuple[int, str, str, int]
+"""Project (0 for the operator's accounts), name, base URL, and hash of the secret.
+
+A new secret is a new credential. The secret itself is not kept, because it may be a client's.
+"""
+
+
+def credential_key(project_id: int, account: Account) -> CredentialKey:
+    owner = 0 if account.can_be_shared else project_id
+    return owner, account.slug, account.base_url, hash(account.secret)
+
+
+@dataclass(slots=True, eq=False)
+class TargetHealth:
+    """The health of one target. `credential` is shared by all targets of the credential."""
+
+    key: CredentialKey
+    model: str
+    provider: str
+    credential: Usability
+    access: Usability
+    breaker: Breaker
+    retry_budget: RetryBudget
+
+    def is_skipped(self, now: float) -> bool:
+        """Return whether another target is to be called, if there is one."""
+        return self.credential.is_skipped(now) or self.access.is_skipped(now)
+
+    def begin_call(self, now: float) -> bool:
+        """Return whether a call may be made now. It may be the probe of the breaker or the credential."""
+        if not self.breaker.begin_call(now):
+            return False
+        self.credential.begin_call(now)
+        self.access.begin_call(now)
+        return True
+
+    def record_success(self, now: float) -> None:
+        """Count a response that has ended well."""
+        self.breaker.record_success(now)
+        self.access.record_success()
+        if self.credential.record_success():
+            log.info(
+                "credential_usable",
+                message="A provider accepts a credential again.",
+                project_id=self.key[0] or None,
+                credential=self.key[1],
+            )
+
+    def record_outage(self, now: float, reason: str) -> None:
+        """Count a call that failed because of the provider."""
+        if self.breaker.record_failure(now):
+            self.log_open(reason)
+
+    def record_rejection(self, now: float, kind: FailureClass, reason: str) -> None:
+        """Count an error that is not an outage. It may say something about other requests too."""
+        self.breaker.record_response()
+        if kind is FailureClass.MODEL:
+            self.access.record_failure(now, reason)
+        if kind is FailureClass.CREDENTIAL and self.credential.record_failure(now, reason):
+            self.log_unusable(reason)
+
+    def log_unusable(self, reason: str) -> None:
+        log.error(
+            "credential_unusable",
+            message="A provider rejects a credential. Other credentials are used as far as there are any. "
+            "Check the account at the provider.",
+            project_id=self.key[0] or None,
+            credential=self.key[1],
+            reason=redact(reason),
+        )
+
+    def log_open(self, reason: str) -> None:
+        log.warning(
+            "circuit_breaker_opened",
+            message="A provider fails repeatedly, so it is not called for some seconds.",
+            project_id=self.key[0] or None,
+            credential=self.key[1],
+            model=redact(self.model),
+            reason=redact(reason),
+        )
+
+
+class HealthRegistry:
+    """The health of all targets that this process has called."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.targets: OrderedDict[tuple[CredentialKey, str], TargetHealth] = OrderedDict()
+        self.credentials: OrderedDict[CredentialKey, Usability] = OrderedDict()
+
+    def of(self, project_id: int, target: Target) -> TargetHealth:
+        """Return the health of a target."""
+        key = credential_key(project_id, target.account)
+        health = self.targets.get((key, target.model))
+        if health is None:
+            return self.add(key, target)
+        self.targets.move_to_end((key, target.model))
+        return health
+
+    def add(self, key: CredentialKey, target: Target) -> TargetHealth:
+        is_shared = target.account.can_be_shared
+        credential = self.credentials.setdefault(key, Usability(is_shared=is_shared))
+        health = TargetHealth(
+            key,
+            target.model,
+            target.account.provider.slug,
+            credential,
+            Usability(is_shared=is_shared),
+            Breaker(),
+            RetryBudget(),
+        )
+        self.targets[key, target.model] = health
+        for kept in (self.targets, self.credentials):
+            while len(kept) > MAX_TARGETS:
+                kept.popitem(last=False)
+        return health
+
+    def preferred(self, project_id: int, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Return the candidates in the order in which they are to be called.
+
+        Candidates whose credential is unusable come last, so that the only credential is never taken away.
+        """
+        now = self.clock()
+        skipped = [self.of(project_id, candidate.target).is_skipped(now) for candidate in candidates]
+        if not any(skipped) or all(skipped):
+            return tuple(candidates)
+        order = sorted(range(len(candidates)), key=skipped.__getitem__)
+        return tuple(candidates[index] for index in order)
+
+    def __iter__(self) -> Iterator[TargetHealth]:
+        return iter(self.targets.values())
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.targets.clear()
+        self.credentials.clear()
+
+
+health = HealthRegistry()

@@ -1,0 +1,47 @@
+"""Usability of a credential, or of one of its models.
+
+A credential may be out of credit or revoked, or may have no access to a model.
+"""
+
+PROBE_INTERVAL_S = 300
+"""Seconds after which one live request tries an unusable credential again."""
+SHARED_THRESHOLD = 3
+"""Consecutive failures that make an account of several projects unusable.
+
+A single project could cause one by its request, but not without successful requests of others in between.
+"""
+
+
+class Usability:
+    """State of a credential: usable or not. Times are seconds of a clock that all processes share."""
+
+    def __init__(self, *, is_shared: bool) -> None:
+        self.threshold = SHARED_THRESHOLD if is_shared else 1
+        self.failures = 0
+        self.is_usable = True
+        self.next_probe_at = 0.0
+        self.reason = ""
+
+    def begin_call(self, now: float) -> None:
+        """Postpone the next probe, because this call is one."""
+        if not self.is_usable and now >= self.next_probe_at:
+            self.next_probe_at = now + PROBE_INTERVAL_S
+
+    def is_skipped(self, now: float) -> bool:
+        """Return whether another credential is to be used, if there is one."""
+        return not self.is_usable and now < self.next_probe_at
+
+    def record_success(self) -> bool:
+        """Make the credential usable. Return whether it was not."""
+        recovered, self.is_usable, self.failures, self.reason = not self.is_usable, True, 0, ""
+        return recovered
+
+    def record_failure(self, now: float, reason: str) -> bool:
+        """Count a failure. Return whether it made the credential unusable."""
+        self.failures += 1
+        self.reason = reason
+        self.next_probe_at = now + PROBE_INTERVAL_S
+        if not self.is_usable or self.failures < self.threshold:
+            return False
+        self.is_usable = False
+        return True

@@ -12,9 +12,10 @@ from django.db import connection, transaction
 
 from billing.ledger.sql.process_lock import ADVISORY_LOCK_CLASS
 from keys.models import ApiKey
-from projects.models import DEMO_SLUG, Project, User
+from projects.models import ANONYMOUS_SLUG, DEMO_SLUG, Project, User
 
 PASSWORD_BYTES = 12
+ANONYMOUS_SCOPES = ["inference", "usage:read"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ def prepare_database() -> BootstrapResult | None:
     """Migrate the database and bootstrap the installation, unless another process has just done so."""
     with startup_lock():
         call_command("migrate", interactive=False, verbosity=0)
-        return bootstrap()
+        result = bootstrap()
+        if settings.ENV.allows_anonymous:
+            get_or_create_anonymous_project()
+        return result
 
 
 @transaction.atomic
@@ -70,10 +74,28 @@ def get_or_create_demo_project(owner: User | None = None) -> Project:
     )
 
 
+@transaction.atomic
+def get_or_create_anonymous_project() -> Project:
+    """Return the project of callers without a key. They use its first key, whose text nobody knows."""
+    if found := Project.objects.filter(slug=ANONYMOUS_SLUG).first():
+        return found
+    operator = User.objects.filter(is_superuser=True).order_by("pk").first()
+    project = Project.objects.create_with_owner(
+        "Anonymous",
+        operator,
+        slug=ANONYMOUS_SLUG,
+        uses_operator_credentials=True,
+        accepts_provider_keys=True,
+    )
+    ApiKey.objects.issue(project, "callers without a key", scopes=ANONYMOUS_SCOPES)
+    return project
+
+
 def banner(result: BootstrapResult | None) -> str:
     url = settings.ENV.public_url
+    is_open = settings.ENV.allows_anonymous
     if result is None:
-        return f"AI gateway: {url}"
+        return f"AI gateway: {url}{' (callers need no API key)' if is_open else ''}"
     local_url = f"http://127.0.0.1:{settings.ENV.port}"
     lines = [
         "",
@@ -81,6 +103,7 @@ def banner(result: BootstrapResult | None) -> str:
         f"  operator      {result.email}",
         f"  password      {result.password or '(GATEWAY_OPERATOR_PASSWORD)'}",
         f"  demo API key  {result.demo_key}",
+        *(["  callers       need no API key (AI_GATEWAY_AUTH=open)"] if is_open else []),
         "",
         "  Password and key are shown only now. Try:",
         "",

@@ -74,10 +74,19 @@ class Environment(BaseSettings):
     gateway_key_pepper: str = ""
     gateway_encryption_keys: CommaList = ()
 
+    gateway_trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    ai_gateway_auth: Literal["required", "open"] = "required"
+    """Whether callers need a key.
+
+    `open`: without a key, a caller uses the anonymous project. A bearer token that is not a key of the
+    gateway is sent to the provider.
+    """
+
     gateway_operator_email: str = "operator@localhost"
     gateway_operator_password: str = ""
     gateway_signup_domains: CommaList = ()
-    gateway_signup: Literal["open", "domains", "invite", "closed"] = "open"
+    gateway_signup: Literal["", "open", "domains", "invite", "closed"] = ""
+    """Who may sign up. Empty: nobody if AI_GATEWAY_AUTH is `open`, which is for one tenant, else anyone."""
     gateway_email_url: str = "console://"
     gateway_email_from: str = "gateway@localhost"
 
@@ -95,7 +104,6 @@ class Environment(BaseSettings):
     gateway_max_header_bytes: int = Field(64 * 1024, gt=0)
     gateway_max_header_count: int = Field(200, gt=0)
     gateway_private_upstreams: CommaList | None = None
-    gateway_trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     gateway_unauthenticated_rpm: int = Field(300, ge=0)
     gateway_stale_config_s: int = Field(600, ge=0)
     gateway_metrics_token: str = ""
@@ -128,7 +136,7 @@ class Environment(BaseSettings):
     """Whether projects may log prompts and responses. If it is false, nothing is logged."""
     ai_gateway_breaker: Literal["on", "off"] = "on"
     """Whether targets that fail, and credentials that a provider rejects, are left out for some time."""
-    ai_gateway_rate_limit_rpm: int | None = Field(None, gt=0)
+    ai_gateway_rate_limit_rpm: int | None = Field(None, ge=0)
 
     openai_api_key: str = Field("", validation_alias=AliasChoices("openai_api_key", "ai_gateway_api_key"))
     openai_base_url: str = ""
@@ -213,6 +221,31 @@ class Environment(BaseSettings):
     def check_signup(cls, value: str, info: ValidationInfo) -> str:
         if value == "domains" and not info.data["gateway_signup_domains"]:
             raise ValueError("GATEWAY_SIGNUP=domains needs GATEWAY_SIGNUP_DOMAINS")
+        if value in ("open", "domains") and info.data.get("ai_gateway_auth") == "open":
+            raise ValueError(
+                "AI_GATEWAY_AUTH=open is for a gateway of one tenant, so people cannot sign up: set "
+                "GATEWAY_SIGNUP to invite or closed, or AI_GATEWAY_AUTH to required"
+            )
+        return value
+
+    @field_validator("ai_gateway_auth")
+    @classmethod
+    def check_auth(cls, value: str, info: ValidationInfo) -> str:
+        proxies: tuple[IPv4Network | IPv6Network, ...] = info.data.get("gateway_trusted_proxies", ())
+        if value == "open" and any(network.prefixlen == 0 for network in proxies):
+            raise ValueError(
+                "AI_GATEWAY_AUTH=open limits callers by their address, and GATEWAY_TRUSTED_PROXIES trusts "
+                "every address to name another one: list only the networks of your proxies"
+            )
+        return value
+
+    @field_validator("openai_api_key", "anthropic_api_key", "gemini_api_key")
+    @classmethod
+    def check_provider_key(cls, value: str) -> str:
+        if value.startswith("sk-gw_"):
+            raise ValueError(
+                "it is a key of this gateway, which no provider may receive: set the provider's own key"
+            )
         return value
 
     def variable(self, name: str) -> str:
@@ -225,6 +258,14 @@ class Environment(BaseSettings):
     def public_url(self) -> str:
         """The URL that people and clients use, without a trailing slash."""
         return (self.gateway_public_url or f"http://localhost:{self.port}").rstrip("/")
+
+    @property
+    def allows_anonymous(self) -> bool:
+        return self.ai_gateway_auth == "open"
+
+    @property
+    def signup_mode(self) -> str:
+        return self.gateway_signup or ("closed" if self.allows_anonymous else "open")
 
     @property
     def listens_on_loopback_only(self) -> bool:

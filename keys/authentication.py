@@ -11,6 +11,7 @@ from keys import scopes, tokens
 from keys.auth_throttle import auth_failures
 from keys.models import ApiKey
 from projects.config_cache import ConfigCache
+from projects.models import ANONYMOUS_SLUG
 
 
 class AuthenticationFailed(Exception):
@@ -34,6 +35,7 @@ class Principal:
     models: frozenset[str]
     expires_at: float
     uses_operator_credentials: bool
+    accepts_provider_keys: bool
 
     @classmethod
     def from_key(cls, key: ApiKey) -> "Principal":
@@ -48,6 +50,7 @@ class Principal:
             models=frozenset(key.allowed_models),
             expires_at=key.expires_at.timestamp() if key.expires_at else float("inf"),
             uses_operator_credentials=key.project.uses_operator_credentials,
+            accepts_provider_keys=key.project.accepts_provider_keys,
         )
 
     @property
@@ -72,6 +75,17 @@ def load_principal(public_id: str) -> Principal:
 principals: ConfigCache[str, Principal] = ConfigCache(load_principal)
 
 
+def load_anonymous_principal(project_slug: str) -> Principal:
+    """Load the principal of callers without a key: the first key of the anonymous project."""
+    key = ApiKey.objects.select_related("project").filter(project__slug=project_slug).order_by("pk").first()
+    if key is None or key.revoked_at is not None:
+        raise LookupError(project_slug)
+    return Principal.from_key(key)
+
+
+anonymous_principals: ConfigCache[str, Principal] = ConfigCache(load_anonymous_principal)
+
+
 async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
     """Return the principal of a key.
 
@@ -83,6 +97,17 @@ async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
     principal = await lookup(token, client_ip) if token else None
     if token is None or principal is None or not principal.key.verify(token) or principal.has_expired:
         auth_failures.record_failure(client_ip())
+        raise AuthenticationFailed
+    return principal
+
+
+async def authenticate_anonymous() -> Principal:
+    """Return the principal of callers without a key. Raises AuthenticationFailed if its key is not active."""
+    try:
+        principal = await anonymous_principals.get(ANONYMOUS_SLUG)
+    except LookupError:
+        raise AuthenticationFailed from None
+    if principal.has_expired:
         raise AuthenticationFailed
     return principal
 

@@ -50,8 +50,15 @@ class UserAdmin(DjangoUserAdmin[User], ModelAdmin):  # type: ignore[misc]
 
 @admin.register(Project)
 class ProjectAdmin(ModelAdmin):  # type: ignore[misc]
-    list_display = ("name", "slug", "timezone", "uses_operator_credentials", "created_at")
-    list_filter = ("uses_operator_credentials", "created_at")
+    list_display = (
+        "name",
+        "slug",
+        "timezone",
+        "uses_operator_credentials",
+        "accepts_provider_keys",
+        "created_at",
+    )
+    list_filter = ("uses_operator_credentials", "accepts_provider_keys", "created_at")
     search_fields = ("name", "slug")
     readonly_fields = ("created_at",)
     inlines = (MembershipInline,)

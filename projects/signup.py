@@ -18,11 +18,11 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        return bool(settings.ENV.gateway_signup in ("open", "domains"))
+        return bool(settings.ENV.signup_mode in ("open", "domains"))
 
 
 def check_domain(email: str) -> None:
     """Raise ValidationError if GATEWAY_SIGNUP=domains does not allow a new address."""
     domain = email.rpartition("@")[2].lower()
-    if settings.ENV.gateway_signup == "domains" and domain not in settings.ENV.gateway_signup_domains:
+    if settings.ENV.signup_mode == "domains" and domain not in settings.ENV.gateway_signup_domains:
         raise ValidationError("Use an e-mail address at a domain that the operator allows.")

@@ -100,6 +100,32 @@ def missing_scope(scope: str) -> GatewayError:
     return gateway_error(403, Outcome.FORBIDDEN, "auth", "insufficient_permissions", text)
 
 
+def provider_key_not_accepted() -> GatewayError:
+    text = (
+        "This project does not accept provider keys of callers, so the request was not sent. Remove the "
+        "header x-gateway-provider-key, or let an admin accept such keys in the project's settings."
+    )
+    return gateway_error(403, Outcome.FORBIDDEN, "auth", "provider_key_not_accepted", text)
+
+
+def provider_key_malformed() -> GatewayError:
+    text = (
+        "The provider key must be the provider's own API key: at most 2000 printable ASCII characters "
+        "without spaces, and not a key of this gateway."
+    )
+    return gateway_error(400, Outcome.INVALID_REQUEST, "invalid_request", "provider_key_malformed", text)
+
+
+def provider_key_unusable(provider: str) -> GatewayError:
+    text = (
+        f"The model is served by {provider}, which has no URL of its own to which a caller's key could be "
+        "sent. Remove the provider key, or choose a model of another provider."
+    )
+    return gateway_error(
+        400, Outcome.INVALID_REQUEST, "invalid_request", "provider_key_unusable", text, "model"
+    )
+
+
 def model_not_allowed(model: str) -> GatewayError:
     text = f"This API key may not use the model {model}."
     return gateway_error(403, Outcome.FORBIDDEN, "auth", "model_not_allowed", text, "model")
@@ -266,8 +292,7 @@ LIMIT_TEXT = {
 
 
 def rate_limit_exceeded(denial: RateLimitExceeded) -> GatewayError:
-    owner = "project" if denial.rate_limit.is_project_wide else "API key"
-    text = f"This {owner} may {LIMIT_TEXT[denial.kind].format(denial.limit)}. "
+    text = f"This {denial.rate_limit.owner_kind} may {LIMIT_TEXT[denial.kind].format(denial.limit)}. "
     if denial.retry_after is None:
         text += "This request alone may use more. Send less input, or lower max_tokens."
         return rate_limited(text, {"x-should-retry": "false"})

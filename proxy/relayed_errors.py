@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from projects.redaction import redact_bytes
+from projects.redaction import ELLIPSIS, redact_bytes
 from proxy import errors
 from proxy.formats.neutral import ApiError
 from proxy.http.responses import Headers
@@ -17,6 +17,7 @@ from proxy.upstream.response import UpstreamResponse
 UPSTREAM_STATUS = "upstream_status"
 """Error code in the usage record of a request whose client got the provider's error unchanged."""
 PROVIDER_AUTH_ERROR = "provider_auth_error"
+MIN_RECOGNIZABLE_LENGTH = 8
 RETRY_AFTER, RETRY_AFTER_MS = "retry-after", "retry-after-ms"
 
 
@@ -41,16 +42,37 @@ def relay(candidate: Candidate, response: UpstreamResponse, body: bytes, request
     parsed = plan.parse_error(response.status, body)
     error = with_retry_delay(for_client(parsed, candidate.target.account), response.headers)
     headers = retry_headers(error, response.headers)
-    if plan.passes_error(parsed, body) and not is_refused_key(parsed):
-        return RelayedError(response.status, headers, redact_bytes(body), UPSTREAM_STATUS, response.status)
+    if plan.passes_error(parsed, body) and not is_refused_key(parsed, candidate.target.account):
+        body = redact_body(body, candidate.target.account)
+        return RelayedError(response.status, headers, body, UPSTREAM_STATUS, response.status)
     rendered = plan.render_error(error, request_id)
     headers["content-type"] = rendered.content_type
     return RelayedError(rendered.status, headers, rendered.body, error.code, error.status)
 
 
-def is_refused_key(error: ApiError) -> bool:
-    """Return whether the provider rejected the API key of the gateway's account."""
-    return error.kind == "auth"
+def is_refused_key(error: ApiError, account: Account) -> bool:
+    """Return whether the provider rejected an API key that is not the caller's own."""
+    return error.kind == "auth" and not account.is_callers
+
+
+def redact_body(body: bytes, account: Account) -> bytes:
+    """Redact API keys in a provider's error, and the account's own key even if it has no known prefix."""
+    if secret := recognizable_secret(account):
+        body = body.replace(secret.encode(), ELLIPSIS.encode())
+    return redact_bytes(body)
+
+
+def redact_message(error: ApiError, account: Account) -> ApiError:
+    """Redact API keys in a provider's parsed error, and the account's own key in its message."""
+    if secret := recognizable_secret(account):
+        error = replace(error, message=error.message.replace(secret, ELLIPSIS))
+    return errors.without_keys(error)
+
+
+def recognizable_secret(account: Account) -> str:
+    """Return the account's key, or an empty string if a text may contain it by chance."""
+    secret = account.secret or ""
+    return secret if len(secret) >= MIN_RECOGNIZABLE_LENGTH else ""
 
 
 def for_client(error: ApiError, account: Account) -> ApiError:
@@ -59,8 +81,9 @@ def for_client(error: ApiError, account: Account) -> ApiError:
     If the provider rejected the gateway's key, the status becomes 502. A client would take a 401 or 403 for a
     rejection of its gateway key, and some clients would ask their user for another key.
     """
-    if not is_refused_key(error):
-        return errors.without_keys(error)
+    error = redact_message(error, account)
+    if not is_refused_key(error, account):
+        return error
     name = account.provider.name
     text = (
         f"{name} refused the API key that the gateway uses for it (credential {account.slug}) with status "

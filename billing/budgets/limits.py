@@ -9,7 +9,9 @@ from billing.ledger.interface import BudgetLimit, RateLimit
 from billing.models import Budget
 from keys.models import ApiKey
 from projects.config_cache import ConfigCache
-from projects.models import RateLimits
+from projects.models import ANONYMOUS_SLUG, RateLimits
+
+DEFAULT_ANONYMOUS_RPM = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,28 @@ def load_spend_policy(key_id: int) -> SpendPolicy:
         BudgetLimit(row.pk, row.period, row.limit_nano, row.key_id is None, row.mode) for row in rows
     )
     limits = (
-        rate_limit_for(f"k{key.pk}", key, settings.ENV.ai_gateway_rate_limit_rpm),
+        rate_limit_for(f"k{key.pk}", key, default_rpm(key)),
         rate_limit_for(f"p{key.project_id}", key.project),
     )
     rate_limits = tuple(limit for limit in limits if limit)
     return SpendPolicy(budgets, rate_limits, any(budget.is_hard for budget in budgets))
+
+
+def default_rpm(key: ApiKey) -> int | None:
+    """Return the limit of a key that has none of its own.
+
+    The callers without a key share one key, so their default limit applies to each client network instead.
+    """
+    if key.project.slug == ANONYMOUS_SLUG:
+        return None
+    return settings.ENV.ai_gateway_rate_limit_rpm or None
+
+
+def anonymous_rate_limits(client_network: str) -> tuple[RateLimit, ...]:
+    """Return the rate limit of the callers without a key from a client network."""
+    rpm = settings.ENV.ai_gateway_rate_limit_rpm
+    rpm = DEFAULT_ANONYMOUS_RPM if rpm is None else rpm
+    return (RateLimit(f"a{client_network}", rpm),) if rpm else ()
 
 
 def rate_limit_for(owner: str, row: RateLimits, default_rpm: int | None = None) -> RateLimit | None:

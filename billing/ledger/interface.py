@@ -50,11 +50,16 @@ class BudgetLimit:
         return self.mode == Mode.HARD.value
 
 
+OWNER_KINDS = {"k": "API key", "p": "project", "a": "address"}
+"""What the owner of a rate limit is, by the first letter of its name."""
+
+
 @dataclass(frozen=True, slots=True)
 class RateLimit:
     """The limits of a key or project on requests and tokens per minute, and on concurrent requests.
 
-    `owner` is `k12` for the key with the id 12, and `p3` for the project with the id 3. None means no limit.
+    `owner` is `k12` for the key with the id 12, `p3` for the project with the id 3, and `a192.0.2.1` for the
+    callers without a key from this client network. None means no limit.
     """
 
     owner: str
@@ -63,8 +68,9 @@ class RateLimit:
     concurrent: int | None = None
 
     @property
-    def is_project_wide(self) -> bool:
-        return self.owner.startswith("p")
+    def owner_kind(self) -> str:
+        """Return what the owner is: API key, project or address."""
+        return OWNER_KINDS[self.owner[0]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class ProjectForm(forms.ModelForm[Project]):
 
 class ProjectSettingsForm(ProjectForm, RateLimitsForm):
     class Meta(ProjectForm.Meta):
-        fields = ("name", "timezone", "rpm_limit", "tpm_limit", "concurrency_limit")
+        fields = ("name", "timezone", "accepts_provider_keys", "rpm_limit", "tpm_limit", "concurrency_limit")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
                 ('slug', models.SlugField(max_length=60, unique=True)),
                 ('timezone', models.CharField(default='UTC', help_text='Days and months of budgets and reports start at midnight in this timezone.', max_length=64, validators=[projects.models.projects.validate_timezone])),
                 ('uses_operator_credentials', models.BooleanField(default=False, help_text="May use the operator's own provider keys, set in the environment. Only operators can allow this.")),
+                ('accepts_provider_keys', models.BooleanField(default=False, help_text="A request may carry the caller's own key for the provider in the header x-gateway-provider-key. The gateway does not store it. Budgets and rate limits still apply.", verbose_name='callers may send their own provider key')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={

@@ -2,6 +2,7 @@
 
 from projects.models.config_version import ConfigVersion, invalidates_config_cache
 from projects.models.projects import (
+    ANONYMOUS_SLUG,
     DEMO_SLUG,
     MAX_DATE,
     NON_GEOGRAPHIC_TIMEZONES,
@@ -16,6 +17,7 @@ from projects.models.rate_limits import RateLimits
 from projects.models.users import User, UserManager
 
 __all__ = [
+    "ANONYMOUS_SLUG",
     "DEMO_SLUG",
     "MAX_DATE",
     "NON_GEOGRAPHIC_TIMEZONES",

@@ -16,8 +16,10 @@ from projects.models.users import User
 
 SLUG_SUFFIX_BYTES = 3
 DEMO_SLUG = "demo"
-RESERVED_SLUGS = ("new",)
-"""Slugs that no project may have, because URLs of other pages use these segments in place of a slug."""
+ANONYMOUS_SLUG = "anonymous"
+"""The project of callers without a key, if AI_GATEWAY_AUTH is `open`."""
+RESERVED_SLUGS = ("new", ANONYMOUS_SLUG)
+"""Slugs that users cannot choose: URLs of other pages use the first, and the gateway itself the second."""
 MAX_DATE = dt.date(9000, 12, 31)
 """The last date that forms accept.
 
@@ -78,6 +80,12 @@ class Project(RateLimits):
         default=False,
         help_text="May use the operator's own provider keys, set in the environment. "
         "Only operators can allow this.",
+    )
+    accepts_provider_keys = models.BooleanField(
+        "callers may send their own provider key",
+        default=False,
+        help_text="A request may carry the caller's own key for the provider in the header "
+        "x-gateway-provider-key. The gateway does not store it. Budgets and rate limits still apply.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

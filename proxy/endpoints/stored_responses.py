@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from billing.models import Outcome
 from projects.db.executor import run_query
-from projects.redaction import contains_key, redact_bytes
+from projects.redaction import contains_key
 from proxy import errors, operations, relayed_errors
 from proxy.endpoints.views import FreeRequest, free_request
 from proxy.errors import GatewayError
@@ -160,8 +160,8 @@ async def relay_body(
     refusal, account = parse_error(response.status, body), located.account
     error = relayed_errors.for_client(refusal, account)
     headers |= relayed_errors.retry_headers(error, response.headers)
-    if not relayed_errors.is_refused_key(refusal):
-        relayed = Response(response.status, headers, redact_bytes(body))
+    if not relayed_errors.is_refused_key(refusal, account):
+        relayed = Response(response.status, headers, relayed_errors.redact_body(body, account))
         await free.respond(relayed, relayed_errors.UPSTREAM_STATUS)
         return
     content = render_error(error, located.caller.received.request_id)

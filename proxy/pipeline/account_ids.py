@@ -44,6 +44,7 @@ from proxy.routing.accounts import (
     operator_accounts_for,
     project_accounts_cache,
 )
+from proxy.routing.caller_accounts import accounts_with_key
 from proxy.routing.targets import UpstreamPlan
 
 STORE_TIMEOUT_S = 5
@@ -123,11 +124,7 @@ async def locate(caller: Authenticated, id: str) -> LocatedResponse:
     DatabaseError.
     """
     principal = caller.principal
-    accounts = (
-        *await project_accounts_cache.get(principal.project_id),
-        *operator_accounts_for(principal),
-    )
-    by_digest = accounts_by_digest(accounts, id)
+    by_digest = accounts_by_digest(await accounts_of(caller), id)
     issued = await run_query(IssuedId.objects.find, principal.project_id, list(by_digest))
     if issued is None:
         raise response_not_found(id)
@@ -137,6 +134,15 @@ async def locate(caller: Authenticated, id: str) -> LocatedResponse:
     if account.secret is None:
         raise errors.credential_unreadable()
     return LocatedResponse(caller, account, id, issued.digest, issued.model)
+
+
+async def accounts_of(caller: Authenticated) -> tuple[Account, ...]:
+    """Return the accounts in which a caller may have stored responses."""
+    principal = caller.principal
+    if caller.provider_key:
+        return await accounts_with_key(principal, caller.provider_key, is_anonymous=caller.is_anonymous)
+    own = await project_accounts_cache.get(principal.project_id)
+    return (*own, *operator_accounts_for(principal))
 
 
 def accounts_by_digest(accounts: Iterable[Account], id: str) -> dict[str, list[Account]]:

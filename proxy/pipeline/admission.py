@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from billing import ledger
-from billing.budgets.limits import KeyDeleted, SpendPolicy, spend_policies
+from billing.budgets.limits import KeyDeleted, SpendPolicy, anonymous_rate_limits, spend_policies
 from billing.ledger import (
     NO_LIMITS,
     LedgerUnavailable,
@@ -17,7 +17,7 @@ from billing.ledger import (
     ReserveRequest,
     UsageEntry,
 )
-from billing.ledger.interface import MAX_RESERVATION_NANO
+from billing.ledger.interface import MAX_RESERVATION_NANO, RateLimit
 from billing.models import Outcome
 from billing.pricing import MaxCost, Price, Tokens
 from keys.authentication import Principal
@@ -26,6 +26,7 @@ from proxy.errors import GatewayError
 from proxy.formats.neutral import RequestFacts, UnsupportedFeature
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.responses import Headers
+from proxy.pipeline.authenticate import Authenticated
 from proxy.pipeline.route import Planned
 from proxy.routing.targets import Candidate, Target
 
@@ -261,7 +262,7 @@ def build_reserve_request(
         min(bound.min_nano for bound in bounds),
         max_nano,
         policy.budgets,
-        policy.rate_limits,
+        rate_limits_for(caller, policy),
         max(bound.tokens for bound in bounds),
         worst_case_entry(planned, candidates[-most_expensive], max_nano),
     )
@@ -277,13 +278,21 @@ def worst_case_entry(planned: Planned, candidate: Candidate, cost_nano: int) -> 
     return entry
 
 
-async def rate_limit_status(principal: Principal) -> RateLimitStatus:
-    """Return the rate-limit status of a key without a reservation.
+def rate_limits_for(caller: Authenticated, policy: SpendPolicy) -> tuple[RateLimit, ...]:
+    """Return the rate limits of a caller. Those without a key are also limited by their client network."""
+    if not caller.is_anonymous:
+        return policy.rate_limits
+    return (*policy.rate_limits, *anonymous_rate_limits(caller.client_network))
+
+
+async def rate_limit_status(caller: Authenticated) -> RateLimitStatus:
+    """Return the rate-limit status of a caller without a reservation.
 
     If it cannot be looked up, return a status without limits.
     """
     try:
-        policy = await spend_policies.get(principal.key_id)
-        return await ledger.current().rate_limit_status(principal.project_id, policy.rate_limits)
+        policy = await spend_policies.get(caller.principal.key_id)
+        limits = rate_limits_for(caller, policy)
+        return await ledger.current().rate_limit_status(caller.principal.project_id, limits)
     except (LedgerUnavailable, DatabaseError, KeyDeleted):
         return NO_LIMITS

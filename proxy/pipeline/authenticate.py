@@ -1,8 +1,9 @@
 """First stage: identify the caller, before any of the request body is read."""
 
+import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
 from urllib.parse import parse_qs
@@ -15,6 +16,7 @@ from billing import ledger
 from billing.budgets.windows import local_day
 from billing.ledger import UsageEntry
 from keys import authentication, tokens
+from keys.auth_throttle import client_network
 from keys.authentication import AuthenticationFailed, Principal
 from projects.ids import uuid7
 from projects.redaction import contains_key
@@ -28,6 +30,11 @@ from proxy.operations import Operation
 BEARER = "bearer"
 KEY_HEADERS = (b"x-api-key", b"x-goog-api-key", b"api-key")
 """Headers of the SDKs of Anthropic, Google and Azure OpenAI."""
+PROVIDER_KEY_HEADER = b"x-gateway-provider-key"
+"""Header with the caller's own key for the provider of the model."""
+PROVIDER_KEY = re.compile(r"[\x21-\x7e]{1,2000}")
+UNKNOWN_NETWORK = "unknown"
+"""Client network of all callers whose address the server does not know."""
 MAX_REQUEST_ID_LENGTH = 128
 
 
@@ -48,12 +55,22 @@ class Received:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Authenticated:
-    """A request with a valid key. From this stage on, the gateway writes a usage record for it."""
+    """A request with a valid key. From this stage on, the gateway writes a usage record for it.
+
+    `provider_key` is the caller's own key for the provider, or empty. `client_network` is set only for
+    callers without a key, who all have the principal of the anonymous project.
+    """
 
     received: Received
     principal: Principal
     created_at: datetime
     day: date
+    provider_key: str = field(default="", repr=False)
+    client_network: str = ""
+
+    @property
+    def is_anonymous(self) -> bool:
+        return bool(self.client_network)
 
     def headers(self) -> Headers:
         """Return the headers of every response to an authenticated caller."""
@@ -101,14 +118,18 @@ def client_request_id(request: GatewayRequest) -> str:
 
 
 async def authenticate(received: Received) -> Authenticated:
-    """Identify the key.
+    """Identify the key, or the anonymous project if the operator allows callers without a key.
 
     Raises GatewayError if the key is missing or not valid, or the process is overloaded, and TooManyFailures
     if the client network has failed too often.
     """
     request, key = received.request, extract_api_key(received.request)
+    is_anonymous = settings.ENV.allows_anonymous and not key.startswith(tokens.PREFIX)
     try:
-        principal = await authentication.authenticate(key, partial(client_ip, request.scope))
+        if is_anonymous:
+            principal = await authentication.authenticate_anonymous()
+        else:
+            principal = await authentication.authenticate(key, partial(client_ip, request.scope))
     except AuthenticationFailed:
         # Read and discard the body of the unauthenticated request, but still answer 413 if it is too large.
         await request.discard_body(settings.MAX_BODY_BYTES)
@@ -117,19 +138,35 @@ async def authenticate(received: Received) -> Authenticated:
     if not load_shedder.enter(principal.project_slug):
         raise errors.overloaded()
     caller = Authenticated(
-        received, principal, datetime.fromtimestamp(now, UTC), local_day(now, principal.timezone)
+        received,
+        principal,
+        datetime.fromtimestamp(now, UTC),
+        local_day(now, principal.timezone),
+        request.header(PROVIDER_KEY_HEADER).strip() or (key if is_anonymous else ""),
+        (client_network(client_ip(request.scope)) or UNKNOWN_NETWORK) if is_anonymous else "",
     )
     in_flight.add(caller)
     return caller
 
 
 def authorize(caller: Authenticated) -> None:
-    """Check the method and the scope of the operation. Raises GatewayError."""
+    """Check the method, the scope of the operation, and the caller's provider key. Raises GatewayError."""
     request, operation = caller.received.request, caller.received.operation
     if operation.methods and request.method not in operation.methods:
         raise errors.wrong_method(request, operation.methods)
     if operation.scope and not caller.principal.allows(operation.scope):
         raise errors.missing_scope(operation.scope)
+    if caller.provider_key:
+        check_provider_key(caller)
+
+
+def check_provider_key(caller: Authenticated) -> None:
+    """Raise GatewayError if the project accepts no provider keys, or if the key cannot be one."""
+    if not caller.principal.accepts_provider_keys:
+        raise errors.provider_key_not_accepted()
+    key = caller.provider_key
+    if not PROVIDER_KEY.fullmatch(key) or key.startswith(tokens.PREFIX):
+        raise errors.provider_key_malformed()
 
 
 def extract_api_key(request: GatewayRequest) -> str:

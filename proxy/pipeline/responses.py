@@ -129,5 +129,5 @@ async def rate_limit_headers(progress: Progress, outcome: Outcome) -> Headers:
         case _:
             status = NO_LIMITS
             with outliving_cancellation():
-                status = await rate_limit_status(caller_of(progress).principal)
+                status = await rate_limit_status(caller_of(progress))
             return errors.rate_limit_headers(status)

@@ -8,13 +8,19 @@ from projects.redaction import contains_key, redact
 from proxy import errors
 from proxy.errors import GatewayError
 from proxy.formats.codec import ClientRequest
-from proxy.formats.neutral import InvalidRequest
+from proxy.formats.neutral import InvalidRequest, UnsupportedFeature
 from proxy.http.responses import Headers
 from proxy.pipeline import account_ids, conversion
 from proxy.pipeline.parse import Parsed
 from proxy.routing import resolve
+from proxy.routing.caller_accounts import resolve_with_key
 from proxy.routing.routes.rules import RuleInput
 from proxy.routing.targets import Candidate, Resolution, Target
+
+BACKGROUND_WITH_PROVIDER_KEY = (
+    "A response in the background would be fetched after its request has ended, and the gateway does not "
+    "store the provider key of a caller. Leave out background and stream the response."
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,8 +92,23 @@ async def route(parsed: Parsed[ClientRequest]) -> Routed:
     """
     principal, model = parsed.caller.principal, parsed.client_request.facts.model
     check_model_name(principal, model)
-    given = RuleInput(principal.public_id, parsed.caller.received.request, parsed.client_request)
-    return Routed(parsed, await resolve.resolve(principal, model, given))
+    return Routed(parsed, await resolve_for(parsed))
+
+
+async def resolve_for(parsed: Parsed[ClientRequest]) -> Resolution:
+    """Return the targets for a request, with the caller's own key for the provider if it has one.
+
+    Raises GatewayError or UnsupportedFeature.
+    """
+    caller, facts = parsed.caller, parsed.client_request.facts
+    given = RuleInput(caller.principal.public_id, caller.received.request, parsed.client_request)
+    if not caller.provider_key:
+        return await resolve.resolve(caller.principal, facts.model, given)
+    if facts.is_background:
+        raise UnsupportedFeature(BACKGROUND_WITH_PROVIDER_KEY, "background")
+    return await resolve_with_key(
+        caller.principal, facts.model, given, caller.provider_key, is_anonymous=caller.is_anonymous
+    )
 
 
 def check_model_name(principal: Principal, model: str) -> None:

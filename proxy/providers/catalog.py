@@ -43,7 +43,7 @@ CATALOG = (
         supports_count_tokens=True,  # responses/input-tokens
         regional_hosts=".api.openai.com",  # docs/guides/data-residency
     ),
-    Provider(COMPATIBLE, "OpenAI-compatible server", {CHAT_FORMAT: ""}),
+    Provider(COMPATIBLE, "OpenAI-compatible server", {CHAT_FORMAT: ""}, has_public_url=False),
     # platform.claude.com/docs/en/api/overview
     Provider(
         ANTHROPIC,
@@ -82,6 +82,7 @@ CATALOG = (
         path_prefix="/openai/deployments/{model}",
         query_string="api-version=2024-10-21",
         redundant_endings=("/openai/v1", "/openai"),
+        has_public_url=False,
     ),
     # docs.ollama.com/api/openai-compatibility: "Supported request fields".
     openai_compatible(
@@ -89,6 +90,7 @@ CATALOG = (
         "Ollama",
         "http://localhost:11434/v1",
         quirks=Quirks(unsupported=frozenset({"n", "user", "tool_choice"})),
+        has_public_url=False,
     ),
     # docs.vllm.ai, "OpenAI-Compatible Server": extra parameters; `user` is ignored.
     openai_compatible(
@@ -96,6 +98,7 @@ CATALOG = (
         "vLLM",
         "http://localhost:8000/v1",
         quirks=Quirks(unsupported=frozenset({"user"}), extra_settings=TOP_K_SETTING),
+        has_public_url=False,
     ),
     # lmstudio.ai/docs/developer/openai-compat/chat-completions: "Supported payload parameters".
     openai_compatible(
@@ -103,6 +106,7 @@ CATALOG = (
         "LM Studio",
         "http://localhost:1234/v1",
         quirks=Quirks(unsupported=frozenset({"n", "user", "logprobs"}), extra_settings=TOP_K_SETTING),
+        has_public_url=False,
     ),
     # console.groq.com/docs/openai: "Currently Unsupported OpenAI Features"; /docs/api-reference: penalties
     # "not yet supported by any of our models", `max_tokens` deprecated. It rejects unknown fields of a
@@ -227,6 +231,7 @@ CATALOG = (
         DEMO,
         "Built-in demo",
         {CHAT_FORMAT: ""},
+        has_public_url=False,
         client=DEMO,
         bytes_per_token=demo.BYTES_PER_TOKEN,
         default_max_tokens=demo.DEFAULT_MAX_TOKENS,

@@ -47,6 +47,8 @@ class Provider:
     """
     regional_hosts: str = ""
     """The end of the hosts of its endpoints for one region, which may have their own prices."""
+    has_public_url: bool = True
+    """Whether the base URL is that of a public service, to which a caller's own key can be sent."""
     client: str = HTTP_CLIENT
     """Name of the client in `runtime.clients` that calls this provider."""
     bytes_per_token: int = BYTES_PER_TOKEN
@@ -81,6 +83,7 @@ def openai_compatible(
     responses: str = "",
     quirks: Quirks | None = None,
     regional_hosts: str = "",
+    has_public_url: bool = True,
 ) -> Provider:
     """Return a provider of OpenAI's chat format.
 
@@ -96,4 +99,5 @@ def openai_compatible(
         pricing_provider,
         quirks=quirks or Quirks(),
         regional_hosts=regional_hosts,
+        has_public_url=has_public_url,
     )

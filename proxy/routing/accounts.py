@@ -1,6 +1,6 @@
 """Accounts at providers: those of projects, from stored credentials, and those of the operator."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +28,8 @@ from proxy.routing.operator_routes import Route, environment_routes, yaml_routes
 
 FORMAT_OWNERS = {MESSAGES_FORMAT: ANTHROPIC, GEMINI_FORMAT: GEMINI}
 """The provider whose rule for base URLs applies to a format; for other formats it is the account's own."""
+CALLERS_NAMESPACE = "caller's"
+"""Namespace of ids in accounts of callers. No credential has this name, because it is not a slug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +38,29 @@ class Account:
 
     `secret` is None if it cannot be decrypted. `trusted` is true if the operator, not a tenant, configured
     the base URL. `api` is the operator's setting for OpenAI's APIs: `chat` if the server has only chat
-    completions, `responses` if requests are to be converted to the Responses API.
+    completions, `responses` if requests are to be converted to the Responses API. `is_callers` is true if
+    `secret` is the key of one caller, which that request alone uses. `permits_caller_keys` is true if the
+    operator's URL may receive such a key.
     """
 
     slug: str
     provider: Provider
     base_url: str
-    secret: str | None
+    secret: str | None = field(repr=False)
     models: frozenset[str] = frozenset()
     trusted: bool = False
     api: str = ""
+    is_callers: bool = False
+    permits_caller_keys: bool = False
 
     @property
     def can_be_shared(self) -> bool:
         """Return whether several projects may use this account.
 
         The operator can allow any project to use the operator's accounts. A project's account serves only
-        that project.
+        that project, and a caller's account only that caller.
         """
-        return self.trusted
+        return self.trusted and not self.is_callers
 
     @property
     def id_namespace(self) -> str:
@@ -62,6 +68,8 @@ class Account:
 
         The name of a project's account is included, because two accounts of a project may have the same URL.
         """
+        if self.is_callers:
+            return f"{CALLERS_NAMESPACE} {self.provider.slug} {self.base_url}"
         name = "" if self.trusted else f"{self.slug} "
         return f"{name}{self.provider.slug} {self.base_url}"
 
@@ -146,7 +154,7 @@ def load_operator_accounts() -> tuple[Account, ...]:
     """
     config = config_file.load()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
-    general = [operator_account(*default) for default in defaults if default[1] or default[2]]
+    general = [default_account(*default) for default in defaults if default[1] or default[2]]
     api = settings.ENV.openai_api
     general = [replace(account, api=api) if account.slug == OPENAI else account for account in general]
     return (
@@ -156,14 +164,36 @@ def load_operator_accounts() -> tuple[Account, ...]:
     )
 
 
-def operator_account(slug: str, base_url: str, secret: str, models: frozenset[str] = frozenset()) -> Account:
+def default_account(slug: str, base_url: str, secret: str) -> Account:
+    """Return the operator's account for any model of a provider."""
+    url = base_url or PROVIDERS[slug].base_url
+    is_permitted = key_for(slug, url, requested=False).is_permitted
+    return operator_account(slug, base_url, secret, permits_caller_keys=is_permitted)
+
+
+def operator_account(
+    slug: str,
+    base_url: str,
+    secret: str,
+    models: frozenset[str] = frozenset(),
+    *,
+    permits_caller_keys: bool = False,
+) -> Account:
     provider = PROVIDERS[slug]
     base_url = normalize_base_url(provider, base_url or provider.base_url)
-    return Account(slug, provider, base_url, secret, models, trusted=True)
+    return Account(
+        slug, provider, base_url, secret, models, trusted=True, permits_caller_keys=permits_caller_keys
+    )
 
 
 def account_for_model_route(route: Route) -> Account:
-    return operator_account(route.provider, route.base_url, route.key.secret, frozenset({route.model}))
+    return operator_account(
+        route.provider,
+        route.base_url,
+        route.key.secret,
+        frozenset({route.model}),
+        permits_caller_keys=route.key.is_permitted,
+    )
 
 
 def account_from_definition(definition: AccountDefinition) -> Account:
@@ -176,9 +206,15 @@ def account_from_definition(definition: AccountDefinition) -> Account:
     if definition.formats:
         urls = {format: format_url(provider, base_url, format) for format in definition.formats}
         base_url, changes["base_urls"] = urls[definition.formats[0]], urls
-    secret = definition.secret() or key_for(definition.provider, base_url, requested=False).secret
+    key = key_for(definition.provider, base_url, requested=False)
     return Account(
-        definition.name, replace(provider, **changes), base_url, secret, trusted=True, api=definition.api
+        definition.name,
+        replace(provider, **changes),
+        base_url,
+        definition.secret() or key.secret,
+        trusted=True,
+        api=definition.api,
+        permits_caller_keys=key.is_permitted,
     )
 
 

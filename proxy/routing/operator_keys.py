@@ -32,9 +32,13 @@ SENT = (Reason.PROVIDER_HOST, Reason.DEFAULT_UPSTREAM, Reason.CONFIGURED)
 
 @dataclass(frozen=True, slots=True)
 class OperatorKey:
-    """The key for one URL, and the variable that contains it. Both are empty if no key is sent."""
+    """The key for one URL, and the variable that contains it. Both are empty if no key is sent.
+
+    `is_permitted` is true if the URL receives keys of this provider: the operator's, or a caller's own.
+    """
 
     reason: Reason
+    is_permitted: bool
     variable: str = ""
     secret: str = ""
 
@@ -69,8 +73,11 @@ def key_for(provider: str, base_url: str, *, requested: bool) -> OperatorKey:
     # Compatible servers expect the key in OpenAI's header, so the operator can only mean the OpenAI key.
     owner = provider if provider in (ANTHROPIC, GEMINI) else OPENAI
     variable, secret = configured_key(owner)
-    reason = reason_for(owner, base_url, requested=requested) if secret else Reason.NOT_CONFIGURED
-    return OperatorKey(reason, variable, secret) if reason in SENT else OperatorKey(reason)
+    reason = reason_for(owner, base_url, requested=requested)
+    is_permitted = reason in SENT
+    if not secret:
+        return OperatorKey(Reason.NOT_CONFIGURED, is_permitted)
+    return OperatorKey(reason, is_permitted, *((variable, secret) if is_permitted else ()))
 
 
 def reason_for(owner: str, base_url: str, *, requested: bool) -> Reason:

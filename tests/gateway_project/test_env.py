@@ -56,6 +56,35 @@ def test_valid_combinations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         assert env.Environment().gateway_signup_domains == ("a.example", "b.example")
 
 
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"GATEWAY_SIGNUP": "open"}, "people cannot sign up"),
+        ({"GATEWAY_SIGNUP": "domains", "GATEWAY_SIGNUP_DOMAINS": "a.example"}, "people cannot sign up"),
+        ({"GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8, 0.0.0.0/0"}, "only the networks of your proxies"),
+        ({"GATEWAY_TRUSTED_PROXIES": "::/0"}, "only the networks of your proxies"),
+        ({"OPENAI_API_KEY": "sk-gw_abcdefghijkl_0"}, "no provider may receive"),
+        ({"AI_GATEWAY_API_KEY": "sk-gw_abcdefghijkl_0"}, "no provider may receive"),
+    ],
+)
+def test_open_authentication_rejects_what_makes_no_sense_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    problem: str,
+) -> None:
+    (line,) = reported_errors(monkeypatch, capsys, AI_GATEWAY_AUTH="open", **variables)
+    assert problem in line and "abcdefghijkl" not in line
+
+
+@pytest.mark.parametrize(("auth", "signup"), [("open", "closed"), ("required", "open")])
+def test_people_cannot_sign_up_to_an_open_gateway(
+    monkeypatch: pytest.MonkeyPatch, auth: str, signup: str
+) -> None:
+    monkeypatch.setenv("AI_GATEWAY_AUTH", auth)
+    assert env.Environment().signup_mode == signup
+
+
 @pytest.mark.parametrize("name", ["GATEWAY_SHUTDOWN_TIMEOUT_S", "GATEWAY_STREAMS_FINISH_S"])
 def test_the_shutdown_timeout_has_a_second_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "7")

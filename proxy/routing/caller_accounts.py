@@ -1,0 +1,112 @@
+"""Accounts of callers: requests that carry the caller's own key for the provider ("bring your own key").
+
+The model decides the provider, as without such a key. The request is then sent to the provider's own URL with
+the caller's key, never to the URL of a project's credential, whose owner could read the key. If the operator
+allows callers without a key of the gateway (AI_GATEWAY_AUTH=open), all callers use the operator's accounts.
+Their requests are therefore sent to the operator's URLs, by the rule for the operator's own keys: any other
+URL is called without a key.
+
+An account of a caller exists for one request. It is not stored, and no other request uses it.
+"""
+
+from dataclasses import replace
+
+from django.conf import settings
+
+from billing import pricing
+from billing.pricing.price_list import price_lists
+from keys.authentication import Principal
+from proxy import errors
+from proxy.errors import GatewayError
+from proxy.providers.catalog import OPENAI, PROVIDERS
+from proxy.providers.provider import HTTP_CLIENT, Provider
+from proxy.routing.accounts import Account, operator_accounts_for, project_accounts_cache
+from proxy.routing.resolve import resolve
+from proxy.routing.routes.rules import RuleInput
+from proxy.routing.routes.table import CATALOG_PROVIDERS
+from proxy.routing.targets import Resolution, Target, price_for
+
+
+async def resolve_with_key(
+    principal: Principal, model: str, given: RuleInput, provider_key: str, *, is_anonymous: bool
+) -> Resolution:
+    """Return the targets of a model, to be called with a caller's key.
+
+    These are the targets at the provider of the first one, because the key belongs to one provider. A
+    provider is found even if the project has no credential for it. Raises GatewayError if no provider serves
+    the model, or if the provider cannot be called with a caller's key.
+    """
+    resolution = await resolve_or_default(principal, model, given, is_anonymous=is_anonymous)
+    provider = resolution.targets[0].account.provider
+    price_list = await price_lists.get(principal.project_id)
+    targets: dict[tuple[str, str], Target] = {}
+    for target in resolution.targets:
+        account = account_with_key(target.account, provider_key, is_anonymous=is_anonymous)
+        if account is not None and account.provider.slug == provider.slug:
+            price = price_for(account, target.model, price_list)
+            # Several credentials of a project are the same account with the caller's key.
+            targets.setdefault(
+                (account.base_url, target.model), replace(target, account=account, price=price)
+            )
+    if not targets:
+        raise errors.provider_key_unusable(provider.name)
+    return replace(resolution, targets=tuple(targets.values()))
+
+
+async def resolve_or_default(
+    principal: Principal, model: str, given: RuleInput, *, is_anonymous: bool
+) -> Resolution:
+    """Return the targets of a model. If it has none, return one at the provider that the name implies.
+
+    Raises GatewayError if the name implies no provider.
+    """
+    try:
+        return await resolve(principal, model, given)
+    except GatewayError:
+        provider, name = implied_provider(model)
+        if provider is None and is_anonymous:
+            # As in other gateways, a name that is not configured goes to OpenAI.
+            provider = PROVIDERS[OPENAI]
+        if provider is None:
+            raise
+        account, env = Account(provider.slug, provider, provider.base_url, ""), settings.ENV
+        targets = (Target(account, name, None),)
+        return Resolution(targets, env.ai_gateway_retry_attempts, env.ai_gateway_retry_delay_ms)
+
+
+def implied_provider(model: str) -> tuple[Provider | None, str]:
+    """Return the provider that `provider/model` names, or that has a price for the model, and the model."""
+    prefix, _, rest = model.partition("/")
+    if rest and prefix in PROVIDERS:
+        return PROVIDERS[prefix], rest
+    for slug in CATALOG_PROVIDERS:
+        if pricing.find_model(PROVIDERS[slug].pricing_provider, model):
+            return PROVIDERS[slug], model
+    return None, model
+
+
+def account_with_key(account: Account, provider_key: str, *, is_anonymous: bool) -> Account | None:
+    """Return the account of a caller at the same provider; None if there is no URL for the caller's key."""
+    # An account of the config file may have a provider with other URLs.
+    provider = PROVIDERS[account.provider.slug]
+    if provider.client != HTTP_CLIENT:
+        return account
+    if is_anonymous and account.trusted:
+        is_permitted = account.permits_caller_keys
+        return replace(account, secret=provider_key, is_callers=True) if is_permitted else account
+    if not provider.has_public_url:
+        return None
+    return Account(account.slug, provider, provider.base_url, provider_key, is_callers=True)
+
+
+async def accounts_with_key(
+    principal: Principal, provider_key: str, *, is_anonymous: bool
+) -> tuple[Account, ...]:
+    """Return the accounts that a caller's key may belong to."""
+    configured = (*await project_accounts_cache.get(principal.project_id), *operator_accounts_for(principal))
+    public = (Account(slug, provider, "", "") for slug, provider in PROVIDERS.items())
+    accounts = (
+        account_with_key(account, provider_key, is_anonymous=is_anonymous)
+        for account in (*configured, *public)
+    )
+    return tuple(account for account in accounts if account is not None and account.is_callers)

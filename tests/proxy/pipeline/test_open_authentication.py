@@ -1,0 +1,157 @@
+"""Callers without a key of the gateway, which AI_GATEWAY_AUTH=open allows."""
+
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway_project.bootstrap import get_or_create_anonymous_project
+from keys.models import ApiKey
+from projects import config_cache
+from projects.models import ANONYMOUS_SLUG, Project
+from proxy.routing import accounts, config_file
+from tests.support.live_gateway import LiveGateway, only_record
+from tests.support.upstream_server import LocalUpstream
+
+CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+OWN_KEY = "sk-of-the-caller-0123456789"
+ChangeEnvironment = Callable[..., None]
+
+
+@pytest.fixture
+def client(
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    transactional_db: None,
+    change_environment: ChangeEnvironment,
+) -> Iterator[httpx.Client]:
+    change_environment(ai_gateway_auth="open")
+    get_or_create_anonymous_project()
+    with httpx.Client(base_url=live_gateway.url, timeout=20) as client:
+        yield client
+
+
+def chat(client: httpx.Client, **headers: str) -> httpx.Response:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.post("/v1/chat/completions", json=CHAT, headers=sent)
+
+
+def test_a_caller_without_a_key_uses_the_operators_account(
+    client: httpx.Client, upstream: LocalUpstream
+) -> None:
+    assert chat(client).status_code == 200
+    assert client.get("/v1/models").status_code == 200
+    assert upstream.requests[0].headers["authorization"] == "Bearer sk-operator"
+    assert only_record(2).project.slug == ANONYMOUS_SLUG
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {OWN_KEY}"},
+        {"x_api_key": OWN_KEY},
+        {"x_goog_api_key": OWN_KEY},
+        {"x_gateway_provider_key": OWN_KEY, "authorization": "Bearer none"},
+    ],
+)
+def test_a_key_that_is_not_the_gateways_is_passed_on(
+    client: httpx.Client, upstream: LocalUpstream, headers: dict[str, str]
+) -> None:
+    assert chat(client, **headers).status_code == 200
+    (call,) = upstream.requests
+    assert (call.path, call.headers["authorization"]) == ("/v1/chat/completions", f"Bearer {OWN_KEY}")
+
+
+def test_a_key_in_the_query_is_passed_on_in_a_header(client: httpx.Client, upstream: LocalUpstream) -> None:
+    assert client.post(f"/v1/chat/completions?key={OWN_KEY}", json=CHAT).status_code == 200
+    (call,) = upstream.requests
+    assert (call.path, call.headers["authorization"]) == ("/v1/chat/completions", f"Bearer {OWN_KEY}")
+
+
+def test_a_key_of_the_gateway_works_as_usual(client: httpx.Client, upstream: LocalUpstream) -> None:
+    own = Project.objects.create_with_owner("Own", uses_operator_credentials=True)
+    _, token = ApiKey.objects.issue(own, "app")
+    assert chat(client, authorization=f"Bearer {token}").status_code == 200
+    assert only_record().project == own
+    assert chat(client, authorization=f"Bearer {token}x").status_code == 401
+    assert [call.headers["authorization"] for call in upstream.requests] == ["Bearer sk-operator"]
+
+
+def test_each_address_has_its_own_limit(client: httpx.Client, change_environment: ChangeEnvironment) -> None:
+    change_environment(ai_gateway_rate_limit_rpm=2, gateway_trusted_proxies=(ip_network("127.0.0.0/8"),))
+    replies = [chat(client, x_forwarded_for="192.0.2.1") for _ in range(3)]
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+    assert replies[0].headers["x-ratelimit-limit-requests"] == "2"
+    assert "This address may send 2 requests per minute" in replies[2].text
+    assert "retry-after" in replies[2].headers
+    assert chat(client, x_forwarded_for="192.0.2.2").status_code == 200
+    assert chat(client, x_forwarded_for="192.0.2.2, 192.0.2.1").status_code == 429
+
+
+def test_a_caller_cannot_choose_its_address(
+    client: httpx.Client, change_environment: ChangeEnvironment
+) -> None:
+    change_environment(ai_gateway_rate_limit_rpm=1000)
+    replies = [chat(client, x_forwarded_for=f"198.51.100.{number}") for number in range(2)]
+    first, second = (int(reply.headers["x-ratelimit-remaining"]) for reply in replies)
+    assert second == first - 1
+
+
+@pytest.mark.parametrize(("rpm", "limit"), [(None, "60"), (0, None), (5, "5")])
+def test_the_default_limit_of_an_address(
+    client: httpx.Client, change_environment: ChangeEnvironment, rpm: int | None, limit: str | None
+) -> None:
+    change_environment(ai_gateway_rate_limit_rpm=rpm)
+    assert chat(client).headers.get("x-ratelimit-limit-requests") == limit
+    assert client.get("/v1/models").headers.get("x-ratelimit-limit-requests") == limit
+
+
+def test_a_routed_host_does_not_receive_the_callers_key(
+    client: httpx.Client, upstream: LocalUpstream, change_environment: ChangeEnvironment
+) -> None:
+    other_host = upstream.url.replace("127.0.0.1", "localhost")
+    change_environment(ai_gateway_model_routes=f"llama:{other_host},mine:{upstream.url}")
+    config_file.load.cache_clear()
+    accounts.load_operator_accounts.cache_clear()
+    try:
+        for model in ("llama", "mine"):
+            sent = {**CHAT, "model": model}
+            reply = client.post(
+                "/v1/chat/completions", json=sent, headers={"authorization": f"Bearer {OWN_KEY}"}
+            )
+            assert reply.status_code == 200
+    finally:
+        config_file.load.cache_clear()
+        accounts.load_operator_accounts.cache_clear()
+    keys = [call.headers.get("authorization") for call in upstream.requests]
+    assert keys == [None, f"Bearer {OWN_KEY}"]
+
+
+def test_the_operator_can_revoke_the_key_of_the_anonymous_project(client: httpx.Client) -> None:
+    project = Project.objects.get(slug=ANONYMOUS_SLUG)
+    ApiKey.objects.issue(project, "of an application")
+    ApiKey.objects.filter(project=project).earliest("pk").revoke()
+    assert chat(client).status_code == 401
+
+
+def test_a_key_is_required_by_default(
+    client: httpx.Client, change_environment: ChangeEnvironment, upstream: LocalUpstream
+) -> None:
+    change_environment(ai_gateway_auth="required")
+    assert chat(client).status_code == 401
+    assert chat(client, authorization=f"Bearer {OWN_KEY}").status_code == 401
+    assert not upstream.requests
+
+
+def test_the_anonymous_project_is_an_ordinary_one(client: httpx.Client) -> None:
+    project = get_or_create_anonymous_project()
+    assert get_or_create_anonymous_project() == project
+    assert (project.uses_operator_credentials, project.accepts_provider_keys) == (True, True)
+    assert Project.objects.unique_slug("Anonymous") != project.slug
+    project.accepts_provider_keys = False
+    project.save()
+    config_cache.clear_all()
+    assert chat(client, authorization=f"Bearer {OWN_KEY}").status_code == 403
+    assert chat(client).status_code == 200

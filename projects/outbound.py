@@ -9,7 +9,7 @@ import asyncio
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -28,8 +28,15 @@ IPV4_EMBEDDING_NETWORKS = tuple(
     map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
 )
 """Networks whose addresses end with an IPv4 address (RFC 4291, section 2.5.5; RFC 7915, 4.1; RFC 6052)."""
-LOCAL_NAT64_NETWORK = IPv6Network("64:ff9b:1::/48")
-"""Addresses of a local NAT64 translator. The position of the IPv4 address in them varies (RFC 8215)."""
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+"""The only IPv6 addresses that IANA assigns to public hosts (RFC 4291, section 2.4)."""
+SPECIAL_NETWORKS = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")))
+"""Networks without public hosts that `ipaddress` of Python 3.11 does not know to be special.
+
+They are the protocol assignments (RFC 6890), in which Oracle's cloud has a metadata server, former 6to4
+relays (RFC 7526), the platform of the own machine in Azure
+(learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16), and documentation (RFC 9637).
+"""
 INVALID_URL = "Enter an http or https URL without a user name or password"
 DNS_EXECUTOR = ThreadPoolExecutor(100, "dns")
 """Threads for DNS look-ups, separate from the executor of the event loop.
@@ -110,12 +117,17 @@ def validate_hostname(host: str) -> None:
 def validate_ip(host: str, address: str) -> None:
     """Raise BlockedURL if `address` is not public, unless the operator allows its host."""
     ip = effective_ip(address)
-    is_site_local = isinstance(ip, IPv6Address) and (ip.is_site_local or ip in LOCAL_NAT64_NETWORK)
-    is_private = not ip.is_global or ip.is_multicast or is_site_local
-    if is_private and host not in allowed_private_hosts():
+    if not is_public(ip) and host not in allowed_private_hosts():
         raise BlockedURL(
             f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS"
         )
+
+
+def is_public(ip: IPv4Address | IPv6Address) -> bool:
+    if isinstance(ip, IPv6Address) and ip not in GLOBAL_UNICAST:
+        return False
+    is_special = any(ip in network for network in SPECIAL_NETWORKS)
+    return ip.is_global and not ip.is_multicast and not is_special
 
 
 def effective_ip(address: str) -> IPv4Address | IPv6Address:

@@ -7,7 +7,7 @@ from tests.support import environment
 
 DATA = environment.isolate()
 
-pytest_plugins = ["tests.support.live_gateway"]
+pytest_plugins = ["tests.support.live_gateway", "tests.support.canary"]
 
 # isort: split
 import os

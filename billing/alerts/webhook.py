@@ -16,9 +16,8 @@ import httpx
 import msgspec
 import structlog
 
-from projects.outbound import BlockedURL, resolve_public
+from projects.outbound_http import EXPECTED_FAILURES, failure_reason, safe_client
 
-CONNECT_TIMEOUT_S = 5.0
 RESPONSE_TIMEOUT_S = 10.0
 HTTP_GONE = 410
 USER_AGENT = "ai-gateway-webhooks/1"
@@ -64,10 +63,7 @@ def signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
 
 
 async def send_all(messages: list[SignedWebhook]) -> list[DeliveryResult]:
-    timeout = httpx.Timeout(RESPONSE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    async with httpx.AsyncClient(
-        transport=SSRFSafeTransport(), timeout=timeout, trust_env=False, follow_redirects=False
-    ) as client:
+    async with safe_client(RESPONSE_TIMEOUT_S) as client:
         return list(await asyncio.gather(*(send(client, message) for message in messages)))
 
 
@@ -78,18 +74,8 @@ async def send(client: httpx.AsyncClient, message: SignedWebhook) -> DeliveryRes
                 "POST", message.url, content=message.body, headers=message.headers
             ) as response:
                 return result_for_status(response.status_code)
-    except BlockedURL as error:
-        return DeliveryResult(str(error))
-    except (TimeoutError, httpx.TimeoutException):
-        return DeliveryResult(f"no response within {RESPONSE_TIMEOUT_S:.0f} seconds")
-    except httpx.ConnectError as error:
-        return DeliveryResult(f"connection failed: {error}")
-    except httpx.RemoteProtocolError:
-        return DeliveryResult("the response is not valid HTTP")
-    except httpx.InvalidURL:
-        return DeliveryResult("the URL is not valid")
-    except httpx.HTTPError as error:
-        return DeliveryResult(f"the connection was interrupted: {type(error).__name__}")
+    except EXPECTED_FAILURES as error:
+        return DeliveryResult(failure_reason(error, RESPONSE_TIMEOUT_S))
     except Exception as error:
         # An error of one receiver must not stop the messages to the others.
         log.error(
@@ -107,32 +93,3 @@ def result_for_status(status: int) -> DeliveryResult:
     if 300 <= status < 400:
         return DeliveryResult(f"the response was a redirect (status {status}), which is not followed")
     return DeliveryResult(f"the response had status {status}", is_permanent=status == HTTP_GONE)
-
-
-class SSRFSafeTransport(httpx.AsyncHTTPTransport):
-    """Resolves a host once, and connects only to the addresses that the SSRF guard has checked.
-
-    TLS verifies the certificate for the host name in the URL, not for the IP address.
-    """
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        host = request.url.raw_host.decode("ascii").strip("[]")
-        extensions = {**request.extensions, "sni_hostname": host}
-        try:
-            addresses = await resolve_public(host)
-        except OSError as error:
-            raise httpx.ConnectError(f"{host} cannot be resolved") from error
-        failure: httpx.ConnectError | None = None
-        for address in addresses:
-            pinned = httpx.Request(
-                request.method,
-                request.url.copy_with(host=address.ip),
-                headers=request.headers,
-                stream=request.stream,
-                extensions=extensions,
-            )
-            try:
-                return await super().handle_async_request(pinned)
-            except httpx.ConnectError as error:
-                failure = error
-        raise failure or httpx.ConnectError(f"{host} has no address")

@@ -32,6 +32,7 @@ from billing.models import (
 from billing.models.alerts import MAX_ATTEMPTS
 from billing.tasks import deliver_alerts, detect_alerts
 from keys.models import ApiKey
+from projects import outbound_http
 from projects.ids import uuid7_floor
 from projects.models import Project, User
 from projects.outbound import ResolvedAddress
@@ -375,7 +376,7 @@ def test_host_is_resolved_once_and_that_address_is_used(
         resolved_hosts.append(host)
         return [ResolvedAddress(socket.AF_INET, "127.0.0.1")]
 
-    monkeypatch.setattr(webhook, "resolve_public", resolve_once)
+    monkeypatch.setattr(outbound_http, "resolve_public", resolve_once)
     port = receiver.url.rpartition(":")[2].removesuffix("/v1")
     with_webhook(budget, f"http://hooks.example:{port}/hook")
     deliver_alerts()

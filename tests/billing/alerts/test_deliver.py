@@ -17,6 +17,7 @@ from billing.alerts.webhook import UNEXPECTED_ERROR
 from billing.models import Alert, Budget, Delivery, DeliveryStatus, Webhook
 from billing.models.alerts import CLAIM_TIMEOUT_S, MAX_REASON_LENGTH
 from billing.tasks import deliver_alerts, detect_alerts
+from projects import outbound_http
 from projects.models import Membership, Role, User
 from projects.outbound import ResolvedAddress, resolve_public
 from tests.support.alerts import make_deliveries_due, spend, with_webhook
@@ -90,7 +91,7 @@ def test_any_send_error_is_a_failed_attempt(two_webhooks: Webhook, monkeypatch: 
         return await resolve_public(host)
 
     Webhook.objects.filter(pk=two_webhooks.pk).update(url="https://broken.example")
-    monkeypatch.setattr(webhook, "resolve_public", fail)
+    monkeypatch.setattr(outbound_http, "resolve_public", fail)
     deliver_alerts()
     assert results() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
 

@@ -10,15 +10,25 @@ from unfold.admin import ModelAdmin
 from projects.admin import ReadOnlyAdmin
 from proxy.models import BackgroundResponse, Credential, IdempotentRequest, IssuedId
 
+TEST_RESULT = ("last_success_at", "last_error_at", "last_error")
+
 
 @admin.register(Credential)
 class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
-    list_display = ("slug", "project", "provider", "base_url", "created_at")
+    list_display = ("slug", "project", "provider", "base_url", "last_success_at", "last_error_at")
     list_filter = ("provider", "created_at")
     list_select_related = ("project",)
     search_fields = ("slug", "base_url", "project__name", "project__slug")
-    fields = ("project", "slug", "provider", "base_url", "model_names", "created_at")
-    readonly_fields = ("project", "provider", "base_url", "created_at")
+    fields = (
+        "project",
+        "slug",
+        "provider",
+        "base_url",
+        "model_names",
+        "created_at",
+        *TEST_RESULT,
+    )
+    readonly_fields = ("project", "provider", "base_url", "created_at", *TEST_RESULT)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -20,8 +20,7 @@ def credential_list(request: ProjectRequest, project: Project) -> HttpResponse:
 def credential_new(request: ProjectRequest, project: Project) -> HttpResponse:
     form = CredentialForm(request.POST or None, project=project)
     if form.is_valid():
-        credential = form.save()
-        messages.success(request, f"Credential saved. Call its models as {credential.slug}/….")
+        show_test_result(request, form.save(), "Credential saved and verified.", "Credential saved.")
         return redirect("credential-list", project.slug)
     return render(request, "credentials/form.html", {"form": form})
 
@@ -31,10 +30,30 @@ def credential_edit(request: ProjectRequest, project: Project, credential_id: in
     credential = get_object_or_404(Credential.objects.for_project(project), pk=credential_id)
     form = CredentialForm(request.POST or None, instance=credential, project=project)
     if form.is_valid():
-        form.save()
-        messages.success(request, "Credential saved.")
+        show_test_result(request, form.save(), "Credential saved and verified.", "Credential saved.")
         return redirect("credential-list", project.slug)
     return render(request, "credentials/form.html", {"form": form, "credential": credential})
+
+
+@project_view(Role.ADMIN)
+def credential_test(request: ProjectRequest, project: Project, credential_id: int) -> HttpResponse:
+    credential = get_object_or_404(Credential.objects.for_project(project), pk=credential_id)
+    if request.method != "POST":
+        return render(request, "credentials/test.html", {"credential": credential})
+    show_test_result(request, credential, "Credential verified.", "")
+    return redirect("credential-list", project.slug)
+
+
+def show_test_result(request: ProjectRequest, credential: Credential, verified: str, saved: str) -> None:
+    """Test a credential, and show the result.
+
+    A credential is saved even if the test fails, because its provider may be down, and because a restricted
+    key may not be allowed to list models.
+    """
+    if reason := credential.test():
+        messages.warning(request, f"{saved} It could not be verified. {reason}".strip())
+    else:
+        messages.success(request, f"{verified} Call its models as {credential.slug}/….")
 
 
 @project_view(Role.ADMIN)

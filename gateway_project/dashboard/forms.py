@@ -17,7 +17,9 @@ from keys.models import ApiKey
 from projects.forms import LinesField, RateLimitsForm
 from projects.models import MAX_DATE, Project, User
 from proxy.models import Credential
-from proxy.models.credentials import provider_choices
+from proxy.models.credentials import provider_choices, validate_credential_url
+from proxy.providers.base_urls import normalize_base_url
+from proxy.providers.catalog import PROVIDERS
 
 PRICED_MODELS_HELP = "A key with such a budget can call only models with a known price."
 MAX_MODEL_NAME_LENGTH = 200
@@ -137,6 +139,13 @@ class CredentialForm(forms.ModelForm[Credential]):
             raise ValidationError("This project already has a credential with this name.")
         return slug
 
+    def clean_base_url(self) -> str:
+        """Validate the URL here, before `clean` compares it with the stored one."""
+        url: str = self.cleaned_data["base_url"]
+        if url:
+            validate_credential_url(url)
+        return url
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if self.sends_saved_secret_to_new_url(cleaned):
@@ -151,7 +160,10 @@ class CredentialForm(forms.ModelForm[Credential]):
         saved = self.saved
         if saved is None or not saved.sealed_secret or cleaned.get("secret"):
             return False
-        return (cleaned.get("provider"), cleaned.get("base_url")) != (saved.provider, saved.base_url)
+        provider, url = cleaned.get("provider"), cleaned.get("base_url")
+        if provider != saved.provider or url is None:
+            return True
+        return normalize_base_url(PROVIDERS[provider], url) != saved.base_url
 
     def save(self, commit: bool = True) -> Credential:
         if self.cleaned_data["secret"]:

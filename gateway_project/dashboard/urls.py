@@ -40,6 +40,7 @@ project_pages = [
     path("credentials/", credentials.credential_list, name="credential-list"),
     path("credentials/new/", credentials.credential_new, name="credential-new"),
     path("credentials/<int:credential_id>/", credentials.credential_edit, name="credential-edit"),
+    path("credentials/<int:credential_id>/test/", credentials.credential_test, name="credential-test"),
     path("credentials/<int:credential_id>/delete/", credentials.credential_delete, name="credential-delete"),
     path("models/", models.model_list, name="model-list"),
     path("routes/", routes.route_list, name="route-list"),

@@ -92,6 +92,9 @@ class Migration(migrations.Migration):
                 ('secret_suffix', models.CharField(blank=True, editable=False, max_length=4)),
                 ('model_names', models.JSONField(blank=True, default=list, help_text='Models that can be called without the prefix.', verbose_name='models')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('last_success_at', models.DateTimeField(editable=False, null=True)),
+                ('last_error_at', models.DateTimeField(editable=False, null=True)),
+                ('last_error', models.TextField(blank=True, editable=False)),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='credentials', to='projects.project')),
             ],
             options={

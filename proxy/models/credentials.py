@@ -1,12 +1,16 @@
 """Credentials of projects for providers."""
 
+import asyncio
+
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils import timezone
 
 from projects import vault
 from projects.models import Project, invalidates_config_cache
 from projects.outbound import BlockedURL, validate_base_url
-from proxy.providers.base_urls import UnusableBaseURL, check_base_url
+from proxy.providers import key_check
+from proxy.providers.base_urls import UnusableBaseURL, check_base_url, normalize_base_url
 from proxy.providers.catalog import DEMO, PROVIDERS
 
 SECRET_SUFFIX_LENGTH = 4
@@ -61,6 +65,9 @@ class Credential(models.Model):
         "models", default=list, blank=True, help_text="Models that can be called without the prefix."
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    last_success_at = models.DateTimeField(null=True, editable=False)
+    last_error_at = models.DateTimeField(null=True, editable=False)
+    last_error = models.TextField(editable=False, blank=True)
 
     objects = CredentialQuerySet.as_manager()
 
@@ -71,7 +78,7 @@ class Credential(models.Model):
         return f"{self.slug} of {self.project}"
 
     def clean(self) -> None:
-        """Validate the base URL.
+        """Validate and normalize the base URL.
 
         A provider without a URL of its own requires one, and the URL must be usable with the provider.
         """
@@ -84,6 +91,11 @@ class Credential(models.Model):
             check_base_url(provider, self.base_url)
         except UnusableBaseURL as error:
             raise ValidationError({"base_url": str(error)}) from None
+        try:
+            self.base_url = normalize_base_url(provider, self.base_url)
+        except ValueError:
+            # The validator of the field has already reported a URL that cannot be parsed.
+            return
 
     def set_secret(self, secret: str) -> None:
         """Encrypt the provider's API key into this credential, without saving it."""
@@ -93,6 +105,38 @@ class Credential(models.Model):
     def decrypt_secret(self) -> str:
         """Return the provider's API key. Raises vault.DecryptionError."""
         return vault.unseal(self.project_id, self.sealed_secret) if self.sealed_secret else ""
+
+    @property
+    def is_failing(self) -> bool:
+        """Return whether the last test failed."""
+        if self.last_error_at is None:
+            return False
+        return self.last_success_at is None or self.last_success_at < self.last_error_at
+
+    @property
+    def check_needs_key(self) -> bool:
+        """Return whether a test shows that the key is valid. Some providers have no free call that does."""
+        return PROVIDERS[self.provider].check_needs_key
+
+    def test(self) -> str:
+        """Call the provider with this credential, and store the result. Return the reason of a failure."""
+        try:
+            secret = self.decrypt_secret()
+        except vault.DecryptionError as error:
+            return self.store_test_result(f"The stored key cannot be decrypted: {error}")
+        return self.store_test_result(
+            asyncio.run(key_check.check(PROVIDERS[self.provider], self.base_url, secret))
+        )
+
+    def store_test_result(self, reason: str) -> str:
+        """Store the result of a test. Return the reason, which is empty if the test succeeded."""
+        now = timezone.now()
+        changes = {"last_error_at": now, "last_error": reason} if reason else {"last_success_at": now}
+        # Unlike `save`, `update` does not invalidate the config caches, which do not contain the result.
+        Credential.objects.filter(pk=self.pk).update(**changes)
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return reason
 
     def rotate_encryption(self) -> None:
         """Encrypt the secret again with the first encryption key."""

@@ -54,6 +54,7 @@ CATALOG = (
         "",
         headers={"anthropic-version": "2023-06-01"},
         redundant_endings=("/v1",),
+        check_path="/v1/models?limit=1",  # api/models/list
         quirks=Quirks(server_tools=ALL_SERVER_TOOLS),
         supports_count_tokens=True,
     ),
@@ -66,6 +67,7 @@ CATALOG = (
         "x-goog-api-key",
         "",
         redundant_endings=("/models", "/openai", "/v1beta", "/v1"),
+        check_path="/v1beta/models?pageSize=1",  # api/models#method:-models.list
         quirks=Quirks(server_tools=ALL_SERVER_TOOLS),
         supports_count_tokens=True,
     ),
@@ -82,6 +84,7 @@ CATALOG = (
         path_prefix="/openai/deployments/{model}",
         query_string="api-version=2024-10-21",
         redundant_endings=("/openai/v1", "/openai"),
+        check_path="/openai/models?api-version=2024-10-21",  # rest/api/azureopenai/models/list
         has_public_url=False,
     ),
     # docs.ollama.com/api/openai-compatibility: "Supported request fields".
@@ -176,6 +179,7 @@ CATALOG = (
         "openrouter",
         messages="https://openrouter.ai/api",
         quirks=Quirks(extra_settings=TOP_K_SETTING),
+        check_path="/key",  # api-reference/api-keys/get-current-key; the list of models needs no key
     ),
     # docs.x.ai/docs/guides/reasoning: penalties and `stop` "are not supported by reasoning models". All
     # models except grok-3 are reasoning models.
@@ -212,6 +216,7 @@ CATALOG = (
         "Perplexity",
         {RESPONSES_FORMAT: "https://api.perplexity.ai/v1"},
         "perplexity",
+        check_needs_key=False,  # api-reference/models-get: the list of models needs no key
         quirks=Quirks(
             unsupported=frozenset(
                 {

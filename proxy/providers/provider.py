@@ -47,6 +47,10 @@ class Provider:
     """
     regional_hosts: str = ""
     """The end of the hosts of its endpoints for one region, which may have their own prices."""
+    check_path: str = "/models"
+    """Path of a GET request that costs nothing, below the base URL. A test of a credential sends it."""
+    check_needs_key: bool = True
+    """Whether the response to `check_path` shows that the key is valid."""
     has_public_url: bool = True
     """Whether the base URL is that of a public service, to which a caller's own key can be sent."""
     client: str = HTTP_CLIENT
@@ -83,6 +87,7 @@ def openai_compatible(
     responses: str = "",
     quirks: Quirks | None = None,
     regional_hosts: str = "",
+    check_path: str = "/models",
     has_public_url: bool = True,
 ) -> Provider:
     """Return a provider of OpenAI's chat format.
@@ -99,5 +104,6 @@ def openai_compatible(
         pricing_provider,
         quirks=quirks or Quirks(),
         regional_hosts=regional_hosts,
+        check_path=check_path,
         has_public_url=has_public_url,
     )

@@ -1,4 +1,4 @@
-"""Accounts of callers: requests that carry the caller's own key for the provider ("bring your own key").
+"""Accounts of callers, whose requests carry their own key for the provider ("bring your own key").
 
 The model decides the provider, as without such a key. The request is then sent to the provider's own URL with
 the caller's key, never to the URL of a project's credential, whose owner could read the key. If the operator

@@ -9,7 +9,20 @@ from billing.models import Budget, BudgetWindow, Outcome, Period
 from keys.models import ApiKey
 from projects.models import Project
 from proxy.models import Credential
+from proxy.providers import key_check
 from tests.support.factories import SECRET, USD, daily, record
+
+
+@pytest.fixture(autouse=True)
+def provider_reply(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
+    """Let providers reply to tests of credentials with the last entry, instead of over the network."""
+    replies = [(200, b"{}")]
+
+    async def reply(url: str, provider: object, secret: str) -> tuple[int, bytes]:
+        return replies[-1]
+
+    monkeypatch.setattr(key_check, "fetch", reply)
+    return replies
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from django.http import HttpResponse
 from django.urls import reverse
 
-from projects.models import Project, User
+from projects.models import ConfigVersion, Project, User
 from proxy.models import Credential
 from tests.support.factories import SECRET, signed_in
 
@@ -156,3 +156,79 @@ def test_members_cannot_change_credentials(credential: Credential, bob: User) ->
     assert edit(bob, credential, slug="taken-over").status_code == 403
     assert create(bob, credential.project, slug="new").status_code == 403
     assert Credential.objects.get().slug == "openai"
+
+
+REFUSAL = (
+    b'{"error": {"message": "Incorrect API key provided: %s. See the docs.", "code": "x"}}' % SECRET.encode()
+)
+
+
+def list_page(project: Project, user: User) -> str:
+    return signed_in(user).get(reverse("credential-list", args=[project.slug])).content.decode()
+
+
+def test_a_saved_credential_is_tested(project: Project, alice: User) -> None:
+    assert create(alice, project).status_code == 302
+    stored = Credential.objects.get()
+    assert stored.last_success_at and not stored.is_failing
+    assert "Verified" in list_page(project, alice)
+
+
+def test_a_refused_key_is_saved_with_the_providers_error(
+    project: Project, alice: User, provider_reply: list[tuple[int, bytes]]
+) -> None:
+    provider_reply.append((401, REFUSAL))
+    client = signed_in(alice)
+    page = client.post(reverse("credential-new", args=[project.slug]), FORM, follow=True).content.decode()
+    assert "It could not be verified." in page and "status 401: Incorrect API key provided" in page
+    assert "Not verified" in page and SECRET not in page
+    stored = Credential.objects.get()
+    assert stored.is_failing and SECRET not in stored.last_error
+
+
+def test_a_test_shows_when_a_credential_works_again(
+    credential: Credential, alice: User, provider_reply: list[tuple[int, bytes]]
+) -> None:
+    client = signed_in(alice)
+    address = reverse("credential-test", args=[credential.project.slug, credential.pk])
+    assert "costs nothing" in client.get(address).content.decode()
+    assert "Not tested" in list_page(credential.project, alice)
+    provider_reply.append((503, b"overloaded \x00"))
+    assert "status 503" in client.post(address, follow=True).content.decode()
+    provider_reply.append((200, b"{}"))
+    page = client.post(address, follow=True).content.decode()
+    assert "Credential verified." in page and "last error" in page
+
+
+def test_a_test_does_not_invalidate_the_config_caches(credential: Credential) -> None:
+    before = ConfigVersion.current()
+    assert credential.test() == ""
+    assert ConfigVersion.current() == before
+
+
+def test_a_key_that_cannot_be_decrypted_is_reported(credential: Credential) -> None:
+    credential.sealed_secret = "nonsense"
+    assert "cannot be decrypted" in credential.test()
+
+
+@pytest.mark.parametrize(
+    ("provider", "entered", "stored"),
+    [
+        ("compatible", "https://llm.example/v1/chat/completions/", "https://llm.example/v1"),
+        ("anthropic", "https://llm.example/v1/messages", "https://llm.example"),
+        ("gemini", "https://llm.example/v1beta", "https://llm.example"),
+        ("openai", "https://api.openai.com", "https://api.openai.com/v1"),
+    ],
+)
+def test_a_base_url_is_normalized_when_it_is_saved(
+    project: Project, alice: User, provider: str, entered: str, stored: str
+) -> None:
+    create(alice, project, provider=provider, base_url=entered)
+    credential = Credential.objects.get()
+    assert credential.base_url == stored
+    assert edit(alice, credential, provider=provider, base_url=entered).status_code == 302
+
+
+def test_members_cannot_test_credentials(credential: Credential, bob: User) -> None:
+    address = reverse("credential-test", args=[credential.project.slug, credential.pk])
+    assert signed_in(bob).post(address).status_code == 403

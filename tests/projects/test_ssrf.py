@@ -66,7 +66,7 @@ async def test_a_test_of_a_credential(canary: Canary, ssrf_urls: list[str]) -> N
 def test_a_credential_or_webhook_that_is_saved(
     project: Project, canary: Canary, ssrf_urls: list[str]
 ) -> None:
-    """What a form does not reject is rejected when the connection is opened: names, and redirects."""
+    """Forms accept only names, whose addresses are checked when a connection is opened."""
     accepted: set[str] = set()
     for number, url in enumerate(ssrf_urls):
         for row in (

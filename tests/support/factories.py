@@ -166,6 +166,7 @@ def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict
     pages["key-edit"] = (reverse("key-edit", args=[project.slug, key.public_id]), Role.ADMIN)
     pages["key-revoke"] = (reverse("key-revoke", args=[project.slug, key.public_id]), Role.MEMBER)
     pages["credential-edit"] = (reverse("credential-edit", args=[project.slug, credential.pk]), Role.ADMIN)
+    pages["credential-test"] = (reverse("credential-test", args=[project.slug, credential.pk]), Role.ADMIN)
     pages["credential-delete"] = (
         reverse("credential-delete", args=[project.slug, credential.pk]),
         Role.ADMIN,

@@ -59,7 +59,7 @@ async def test_most_restrictive_limit_applies_and_is_reported(ledger: Ledger, ke
     assert [(each.limit, each.remaining) for each in statuses if each] == [(2, 1), (2, 0)]
     with pytest.raises(RateLimitExceeded) as denial:
         await ledger.reserve(reserve_request(key, limits=limits))
-    assert denial.value.rate_limit.is_project_wide and denial.value.limit == 2
+    assert denial.value.rate_limit.owner_kind == "project" and denial.value.limit == 2
 
 
 @on_every_store

@@ -123,7 +123,7 @@ def test_a_project_accepts_no_provider_keys_by_default(
 def test_a_malformed_provider_key_is_rejected(
     client: httpx.Client, upstream: LocalUpstream, key: str
 ) -> None:
-    headers = {"x-gateway-provider-key": key.encode()}
+    headers = {b"x-gateway-provider-key": key.encode()}
     response = client.post("/v1/chat/completions", json=CHAT, headers=headers)
     assert (response.status_code, response.json()["error"]["code"]) == (400, "provider_key_malformed")
     assert key not in response.text and not upstream.requests
@@ -203,7 +203,7 @@ def test_a_background_response_would_need_the_key_later(
     assert not upstream.requests
 
 
-def test_the_operators_urls_receive_callers_keys_by_the_rule_of_the_operators_own() -> None:
+def test_the_operators_urls_receive_keys_of_callers_by_one_rule() -> None:
     provider = PROVIDERS["openai"]
     account = Account("openai", provider, "http://llm.internal/v1", "sk-operator", trusted=True)
     permitted = Account(

@@ -12,6 +12,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from billing.budgets.forms import BudgetFieldsForm
 from billing.models import (
     Alert,
+    ArchivedUsage,
     Budget,
     BudgetWindow,
     DailyUsage,
@@ -167,6 +168,11 @@ class DailyUsageAdmin(CostAdmin):
     list_select_related = ("project", "key")
     search_fields = ("requested_model", "project__name", "project__slug", "key__label")
     ordering = ("-day",)
+
+
+@admin.register(ArchivedUsage)
+class ArchivedUsageAdmin(DailyUsageAdmin):
+    pass
 
 
 @admin.register(StaleDay)

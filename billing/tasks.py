@@ -9,6 +9,7 @@ from django.core.cache import cache
 from billing.alerts import deliver, detect
 from billing.ledger.audit.checks import LAST_AUDIT_KEY
 from billing.ledger.audit.run import run_audit
+from billing.usage import retention
 from billing.usage.rollup import roll_up_stale_days
 
 log = structlog.get_logger()
@@ -17,6 +18,11 @@ log = structlog.get_logger()
 @shared_task
 def roll_up_usage() -> int:
     return roll_up_stale_days().days
+
+
+@shared_task
+def delete_expired_records() -> int:
+    return retention.delete_expired()
 
 
 @shared_task

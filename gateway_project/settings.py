@@ -234,6 +234,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE_FILENAME = str(ENV.gateway_data_dir / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "roll-up-usage": {"task": "billing.tasks.roll_up_usage", "schedule": 30.0},
+    "delete-expired-records": {"task": "billing.tasks.delete_expired_records", "schedule": 3600.0},
     "audit-ledger": {"task": "billing.tasks.audit_ledger", "schedule": 3600.0},
     "detect-alerts": {"task": "billing.tasks.detect_alerts", "schedule": 15.0},
     "deliver-alerts": {"task": "billing.tasks.deliver_alerts", "schedule": 15.0},

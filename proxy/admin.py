@@ -1,4 +1,4 @@
-"""Admin pages of provider credentials, idempotent requests, issued ids and background responses.
+"""Admin pages of credentials, stored requests and responses, issued ids and the prompt log.
 
 Credentials belong to tenants, so the operator can neither see nor change their secrets here.
 """
@@ -8,7 +8,15 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from projects.admin import ReadOnlyAdmin
-from proxy.models import BackgroundResponse, Credential, IdempotentRequest, IssuedId
+from proxy.models import (
+    BackgroundResponse,
+    Credential,
+    IdempotentRequest,
+    IssuedId,
+    PromptLogEntry,
+    PromptLogSettings,
+    PromptLogUser,
+)
 
 TEST_RESULT = ("last_success_at", "last_error_at", "last_error")
 
@@ -58,3 +66,30 @@ class BackgroundResponseAdmin(ReadOnlyAdmin):
     list_select_related = ("project",)
     search_fields = ("response_id", "project__name", "project__slug")
     fields = ("project", "account", "response_id", "created_at", "polls", "next_poll_at")
+
+
+@admin.register(PromptLogSettings)
+class PromptLogSettingsAdmin(ReadOnlyAdmin):
+    list_display = ("project", "mode", "retention_days")
+    list_filter = ("mode",)
+    list_select_related = ("project",)
+    search_fields = ("project__name", "project__slug")
+
+
+@admin.register(PromptLogEntry)
+class PromptLogEntryAdmin(ReadOnlyAdmin):
+    list_display = ("id", "project")
+    list_select_related = ("project",)
+    search_fields = ("project__name", "project__slug")
+    fields = ("id", "project")
+    ordering = ("-pk",)
+    show_full_result_count = False
+
+
+@admin.register(PromptLogUser)
+class PromptLogUserAdmin(ReadOnlyAdmin):
+    list_display = ("entry", "project")
+    list_select_related = ("entry", "project")
+    search_fields = ("digest",)
+    fields = ("entry", "project", "digest")
+    show_full_result_count = False

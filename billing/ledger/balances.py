@@ -4,12 +4,12 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from billing.budgets.windows import window_days, window_name
 from billing.ledger.interface import Amount, WindowBalance
 from billing.ledger.reader import current_reader
-from billing.models import Budget, UsageRecord
+from billing.models import ArchivedUsage, Budget, UsageRecord
 from projects.models import Project
 
 
@@ -42,8 +42,8 @@ def open_window_balances(project: Project, names: Mapping[int, str]) -> dict[int
 def compute_unopened_window(project: Project, window: str) -> dict[int | None, WindowBalance]:
     """Return, by key, the balances that a window will have when its first request opens it.
 
-    The spent amount is the sum over the records of the window's days. The reserved amount is the sum over the
-    open reservations of these days.
+    The spent amount is the sum over the records of the window's days, including deleted ones. The
+    reserved amount is the sum over the open reservations of these days.
 
     A request is first a reservation, then an undrained record, then a record in the database. The function
     reads the three in this order, so it cannot miss a request that changes its state meanwhile. It can see
@@ -58,10 +58,9 @@ def compute_unopened_window(project: Project, window: str) -> dict[int | None, W
         id: amount for id, amount in reader.undrained_records(project.pk) if first <= amount.day <= last
     }
     records = UsageRecord.objects.for_project(project).filter(day__range=(first, last))
+    archived = ArchivedUsage.objects.filter(project=project, day__range=(first, last))
     seen = reserved | settled
-    spent = Counter(
-        dict(records.exclude(pk__in=seen).values_list("key").annotate(Sum("cost_nano")).order_by())
-    )
+    spent = sum_costs(records.exclude(pk__in=seen), archived)
     settled |= {
         row.pk: Amount(row.key_id, row.day, row.cost_nano)
         for row in records.filter(pk__in=seen).only("key", "day", "cost_nano")
@@ -69,6 +68,17 @@ def compute_unopened_window(project: Project, window: str) -> dict[int | None, W
     spent.update(sum_by_key(settled.values()))
     open_by_key = sum_by_key(reserved[id] for id in reserved.keys() - settled.keys())
     return {key: WindowBalance(spent[key], open_by_key[key]) for key in spent.keys() | open_by_key.keys()}
+
+
+def sum_costs(records: QuerySet[UsageRecord], archived: QuerySet[ArchivedUsage]) -> Counter[int | None]:
+    """Return the cost by key. One statement reads both, because a deletion moves amounts between them."""
+    by_key: Counter[int | None] = Counter()
+    costs, archived_costs = (
+        rows.order_by().values_list("key").annotate(Sum("cost_nano")) for rows in (records, archived)
+    )
+    for key_id, cost in costs.union(archived_costs, all=True):
+        by_key[key_id] += int(cost)
+    return by_key
 
 
 def sum_by_key(amounts: Iterable[Amount]) -> Counter[int | None]:

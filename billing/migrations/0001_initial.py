@@ -203,6 +203,28 @@ class Migration(migrations.Migration):
             name='alert_webhooks',
             field=models.ManyToManyField(blank=True, related_name='budgets', to='billing.webhook', verbose_name='webhooks to alert'),
         ),
+        migrations.CreateModel(
+            name='ArchivedUsage',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('day', models.DateField()),
+                ('requested_model', models.CharField(max_length=200)),
+                ('provider', models.CharField(max_length=60)),
+                ('requests', models.PositiveIntegerField()),
+                ('failures', models.PositiveIntegerField()),
+                ('input_tokens', models.BigIntegerField()),
+                ('output_tokens', models.BigIntegerField()),
+                ('cost_nano', models.BigIntegerField()),
+                ('overrun_nano', models.BigIntegerField()),
+                ('unchecked_nano', models.BigIntegerField()),
+                ('key', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, to='keys.apikey')),
+                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='archived_usage', to='projects.project')),
+            ],
+            options={
+                'verbose_name_plural': 'archived usage',
+                'indexes': [models.Index(fields=['project', 'day'], name='archived_by_project_day')],
+            },
+        ),
         migrations.AddConstraint(
             model_name='alert',
             constraint=models.UniqueConstraint(fields=('budget', 'window', 'threshold'), name='unique_alert'),

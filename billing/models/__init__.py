@@ -4,12 +4,20 @@ from billing.models.alerts import DENIAL_THRESHOLD, Alert, Delivery, DeliverySta
 from billing.models.budgets import Budget, BudgetQuerySet, BudgetWindow, Mode, Period, Reservation
 from billing.models.prices import PriceOverride
 from billing.models.record_stream import StreamCursor, UnsentRecord
-from billing.models.usage import CorrectionReason, DailyUsage, Outcome, StaleDay, UsageRecord
+from billing.models.usage import (
+    ArchivedUsage,
+    CorrectionReason,
+    DailyUsage,
+    Outcome,
+    StaleDay,
+    UsageRecord,
+)
 from billing.models.webhooks import Webhook
 
 __all__ = [
     "DENIAL_THRESHOLD",
     "Alert",
+    "ArchivedUsage",
     "Budget",
     "BudgetQuerySet",
     "BudgetWindow",

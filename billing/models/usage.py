@@ -50,6 +50,14 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
     def corrections_of(self, record: "UsageRecord") -> "UsageRecordQuerySet":
         return self.filter(project=record.project_id, corrects=record.pk).order_by("-correction_reason", "pk")
 
+    def forget_deleted_keys(self) -> None:
+        """Remove the names of keys that do not exist.
+
+        A request may end after its key was deleted. Its record then names a key that does not exist.
+        """
+        deleted = ~Exists(ApiKey.objects.filter(pk=OuterRef("key_id")))
+        self.exclude(key=None).filter(deleted).update(key=None)
+
     def newest(self, count: int) -> "UsageRecordQuerySet":
         return self.select_related("key").order_by("-id")[:count]
 
@@ -229,13 +237,9 @@ class StaleDay(models.Model):
         return project_id, day.isoformat(), time.time_ns()
 
 
-class DailyUsage(models.Model):
-    """Sums over the records of one day, by key, model and provider.
+class UsageSums(models.Model):
+    """Sums over records of one day, by key, model and provider."""
 
-    The roll-up always recomputes all rows of a day, and never increments them.
-    """
-
-    project = models.ForeignKey(Project, models.CASCADE, related_name="daily_usage")
     day = models.DateField()
     key = models.ForeignKey(ApiKey, models.SET_NULL, null=True)
     requested_model = models.CharField(max_length=200)
@@ -247,7 +251,39 @@ class DailyUsage(models.Model):
     cost_nano = models.BigIntegerField()
 
     class Meta:
+        abstract = True
+
+
+class DailyUsage(UsageSums):
+    """Sums over all records of one day, including archived ones.
+
+    The roll-up always recomputes all rows of a day, and never increments them.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="daily_usage")
+
+    class Meta:
         indexes = [models.Index(fields=["project", "day"], name="daily_usage_by_project_day")]
 
     def __str__(self) -> str:
         return f"{self.project} {self.day} {self.requested_model}"
+
+
+class ArchivedUsage(UsageSums):
+    """Sums over records that were deleted because of their age (`usage/retention.py`).
+
+    Rows are only added. A day may have several rows with the same key, model and provider. `overrun_nano` is
+    the amount by which requests cost more than their reservations. `unchecked_nano` is the cost of requests
+    that were admitted while Redis was down. The audit needs both.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="archived_usage")
+    overrun_nano = models.BigIntegerField()
+    unchecked_nano = models.BigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "archived usage"
+        indexes = [models.Index(fields=["project", "day"], name="archived_by_project_day")]
+
+    def __str__(self) -> str:
+        return f"{self.project} {self.day} {self.requested_model}: {self.requests} deleted"

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django.db.models import Sum
 from msgspec.structs import replace
 
 from billing.ledger.corrections import lock_budget_windows, save_corrections
 from billing.ledger.usage_entry import UsageEntry
-from billing.models import CorrectionReason, Outcome, UsageRecord
+from billing.models import ArchivedUsage, CorrectionReason, Outcome, UsageRecord
 from billing.pricing import Price, Tokens
 from projects.models import Project
 
@@ -38,14 +39,16 @@ class RepriceSummary:
     """Counts of the records that were checked and corrected. Money is nano-USD.
 
     `newly_priced` is the number of corrected records that had no price before. `unpriced` is the number of
-    records that still have no known price. `left_at_reserved` is the number of records that keep their
-    reserved amount as cost, because their usage is not known.
+    records that still have no known price. `deleted` is the number of requests whose records were deleted
+    because of their age, and which keep their cost. `left_at_reserved` is the number of records that keep
+    their reserved amount as cost, because their usage is not known.
     """
 
     records: int = 0
     corrected: int = 0
     newly_priced: int = 0
     unpriced: int = 0
+    deleted: int = 0
     left_at_reserved: int = 0
     cost_change_nano: int = 0
 
@@ -118,13 +121,18 @@ class Repricer:
 
         A dry run only counts the corrections. Raises LedgerUnavailable.
         """
-        summary = RepriceSummary()
+        summary = RepriceSummary(deleted=self.count_deleted(first, last))
         for ids in self.batches(first, last, model):
             with lock_budget_windows():
                 corrections = list(self.corrections(ids, summary))
                 if corrections and not dry_run:
                     save_corrections(corrections)
         return summary
+
+    def count_deleted(self, first: dt.date, last: dt.date) -> int:
+        archived = ArchivedUsage.objects.filter(project=self.project, day__range=(first, last))
+        count: int = archived.aggregate(requests=Sum("requests", default=0))["requests"]
+        return count
 
     def batches(self, first: dt.date, last: dt.date, model: str) -> Iterator[Sequence[UUID]]:
         """Yield batches of ids of the records that may be repriced, in ascending order."""

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any, Self
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Case, Count, F, Q, QuerySet, Sum, When
+from django.db.models.functions import Coalesce, Greatest
 
-from billing.models import DailyUsage, Outcome, StaleDay, UsageRecord
+from billing.models import ArchivedUsage, DailyUsage, Outcome, StaleDay, UsageRecord
 from projects.models import Project
 
 ROLLUP_SUMS = {
@@ -26,6 +27,16 @@ ROLLUP_SUMS = {
     "cost_nano": Sum("cost_nano"),
 }
 """Aggregates over usage records, by column of `DailyUsage`. Corrections do not count as requests."""
+OVERRUN = Case(
+    When(unchecked=True, then=0), default=Greatest(F("cost_nano") - Coalesce("reserved_nano", 0), 0)
+)
+"""The amount by which a checked request cost more than its reservation, in nano-USD."""
+ARCHIVED_SUMS = {
+    "overrun_nano": Sum(OVERRUN),
+    "unchecked_nano": Sum(Case(When(unchecked=True, then="cost_nano"), default=0)),
+    **ROLLUP_SUMS,
+}
+"""Aggregates over usage records, by column of `ArchivedUsage`."""
 DAILY_SUMS = {name: Sum(name) for name in ROLLUP_SUMS}
 
 
@@ -84,10 +95,11 @@ class UsageReport:
         days_from_records = self.days_read_from_records()
         daily_usage = self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days_from_records)
         records = self._filter_rows(UsageRecord.objects.all()).filter(day__in=days_from_records)
+        archived = self._filter_rows(ArchivedUsage.objects.all()).filter(day__in=days_from_records)
         by_value: defaultdict[Any, UsageTotals] = defaultdict(UsageTotals)
         for value, totals in [
-            *group_totals(daily_usage, dimension, DAILY_SUMS),
-            *group_totals(records, dimension, ROLLUP_SUMS),
+            *group_sums(daily_usage, dimension),
+            *group_records(records, archived, dimension),
         ]:
             by_value[value] += totals
         return dict(sorted(by_value.items(), key=lambda item: -item[1].cost_nano))
@@ -102,11 +114,24 @@ class UsageReport:
         return rows.filter(within, **self.filters).exclude(requested_model="").order_by()
 
 
-def group_totals(
-    rows: "QuerySet[Any]", dimension: str, sums: Mapping[str, Any]
+def group_sums(rows: "QuerySet[Any]", dimension: str) -> Iterable[tuple[Any, UsageTotals]]:
+    """Yield the totals of stored sums for each value of a column."""
+    for value, *totals in rows.values_list(dimension).annotate(**DAILY_SUMS):
+        yield value, UsageTotals(*totals)
+
+
+def group_records(
+    records: "QuerySet[Any]", archived: "QuerySet[Any]", *dimensions: str
 ) -> Iterable[tuple[Any, UsageTotals]]:
-    for row in rows.values(dimension).annotate(**sums):
-        yield row.pop(dimension), UsageTotals(**row)
+    """Yield totals of records and of archived usage for values of columns. A value can occur twice.
+
+    One statement reads both tables, because a concurrent deletion moves amounts from one to the other.
+    """
+    sums = records.order_by().values_list(*dimensions).annotate(**ROLLUP_SUMS)
+    archived_sums = archived.order_by().values_list(*dimensions).annotate(**DAILY_SUMS)
+    for row in sums.union(archived_sums, all=True):
+        values, totals = row[: len(dimensions)], row[len(dimensions) :]
+        yield values if len(values) > 1 else values[0], UsageTotals(*map(int, totals))
 
 
 def totals_by_month() -> dict[dt.date, UsageTotals]:

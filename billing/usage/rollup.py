@@ -1,15 +1,18 @@
 """The roll-up: recompute the daily sums of usage from the usage records."""
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import asdict, dataclass
 from datetime import date
+from typing import Any
 
 import structlog
 from django.db import transaction
-from django.db.models import Exists, OuterRef
 
-from billing.models import DailyUsage, StaleDay, UsageRecord
-from billing.usage.reports import ROLLUP_SUMS
-from keys.models import ApiKey
+from billing.models import ArchivedUsage, DailyUsage, StaleDay, UsageRecord
+from billing.usage.reports import UsageTotals, group_records
+
+DIMENSIONS = ("key_id", "requested_model", "provider")
+"""Columns of a roll-up row that identify it within its day."""
 
 log = structlog.get_logger()
 
@@ -26,7 +29,8 @@ def rebuild_from(first: date) -> RollupResult:
     """Recompute all days from `first` that have records or sums, in all projects."""
     records = UsageRecord.objects.filter(day__gte=first).values_list("project", "day")
     sums = DailyUsage.objects.filter(day__gte=first).values_list("project", "day")
-    StaleDay.objects.mark(records.union(sums))
+    archived = ArchivedUsage.objects.filter(day__gte=first).values_list("project", "day")
+    StaleDay.objects.mark(records.union(sums, archived))
     return roll_up_stale_days()
 
 
@@ -45,7 +49,7 @@ def roll_up_stale_days() -> RollupResult:
 
 
 def roll_up_day(stale_day: StaleDay) -> None:
-    """Replace the sums of a day by new sums over its records.
+    """Replace the sums of a day by new sums over its records, including archived ones.
 
     The records are summed before the transaction takes the write lock. If the version of the stale day has
     changed since it was read, a record was added in the meantime. The new sums are then discarded, and the
@@ -60,11 +64,17 @@ def roll_up_day(stale_day: StaleDay) -> None:
 
 
 def sum_records(stale_day: StaleDay) -> list[DailyUsage]:
-    records = UsageRecord.objects.filter(project=stale_day.project, day=stale_day.day)
-    # A request may end after its key was deleted. Its record then names a key that does not exist.
-    records.exclude(key=None).exclude(Exists(ApiKey.objects.filter(pk=OuterRef("key_id")))).update(key=None)
-    groups = records.values("key_id", "requested_model", "provider").annotate(**ROLLUP_SUMS)
-    return [DailyUsage(project=stale_day.project, day=stale_day.day, **group) for group in groups]
+    project, day = stale_day.project, stale_day.day
+    records = UsageRecord.objects.filter(project=project, day=day)
+    records.forget_deleted_keys()
+    archived = ArchivedUsage.objects.filter(project=project, day=day)
+    by_group: defaultdict[Any, UsageTotals] = defaultdict(UsageTotals)
+    for group, totals in group_records(records, archived, *DIMENSIONS):
+        by_group[group] += totals
+    return [
+        DailyUsage(project=project, day=day, **dict(zip(DIMENSIONS, group, strict=True)), **asdict(totals))
+        for group, totals in by_group.items()
+    ]
 
 
 def was_project_deleted(stale_day: StaleDay) -> bool:

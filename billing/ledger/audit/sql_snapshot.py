@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
-from typing import Any
+from operator import add
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 from django.db import connection, transaction
-from django.db.models import Case, Count, Exists, F, Max, OuterRef, QuerySet, Sum, TextField, When
-from django.db.models.functions import Cast, Coalesce, Greatest
+from django.db.models import Count, Exists, Max, OuterRef, QuerySet, Sum, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from billing.budgets.windows import window_days
@@ -29,6 +30,7 @@ from billing.ledger.interface import MAX_RESERVATION_NANO
 from billing.ledger.sql.transactions import TOKEN_COLUMNS, split_window_ids
 from billing.ledger.usage_entry import UsageEntry, decode_entry
 from billing.models import (
+    ArchivedUsage,
     Budget,
     BudgetWindow,
     CorrectionReason,
@@ -38,7 +40,7 @@ from billing.models import (
     UsageRecord,
 )
 from billing.pricing import Price, Tokens
-from billing.usage.reports import ROLLUP_SUMS
+from billing.usage.reports import OVERRUN, ROLLUP_SUMS
 from projects.ids import uuid7_floor
 from projects.models import Project
 
@@ -54,6 +56,9 @@ SETTLEMENT_DELAY = timedelta(hours=1)
 The request may run for minutes, and its record may wait in a process that reaches neither Redis nor SQL.
 """
 EVER = datetime.min.replace(tzinfo=UTC)
+STORED_SUMS = {name: Sum(name) for name in ROLLUP_COLUMNS}
+"""Aggregates over rows that are sums themselves."""
+M = TypeVar("M", UsageRecord, ArchivedUsage)
 ROLLUP_KEY_COLUMNS = ("day", "key_id", "requested_model", "provider")
 
 
@@ -100,7 +105,12 @@ def load_budgets(project_id: int) -> dict[int, Budget]:
 
 
 def load_records(snapshot: LedgerSnapshot) -> RecordsSnapshot:
-    """Read what the audit needs from the usage records. `snapshot` must have windows and reservations."""
+    """Read what the audit needs from the usage records. `snapshot` must have windows and reservations.
+
+    The sums of deleted records are added. The deletion moves them in a transaction, which the audit sees
+    either completely or not at all.
+    """
+    archived = ArchivedUsage.objects.filter(project=snapshot.project_id)
     records = UsageRecord.objects.filter(project=snapshot.project_id)
     corrections = records.exclude(corrects=None)
     late_corrections = (
@@ -109,21 +119,28 @@ def load_records(snapshot: LedgerSnapshot) -> RecordsSnapshot:
         .annotate(count=Count("id"))
         .order_by()
     )
-    orphans = corrections.filter(~Exists(UsageRecord.objects.filter(pk=OuterRef("corrects"))))
+    # On a day with archived usage, the corrected record may have been deleted before its correction arrived.
+    orphans = corrections.filter(
+        ~Exists(UsageRecord.objects.filter(pk=OuterRef("corrects"))),
+        ~Exists(archived.filter(day=OuterRef("day"))),
+    )
     stale_days = list(StaleDay.objects.filter(project=snapshot.project_id).values_list("day", flat=True))
     rows = DailyUsage.objects.filter(project=snapshot.project_id).exclude(day__in=stale_days)
     return RecordsSnapshot(
-        spend_rows=spend_by_key_and_day(records),
-        spent_before_change=spent_before_change(snapshot, records),
-        unchecked=used_unchecked(snapshot, records),
+        spend_rows=spend_by_key_and_day(records, archived),
+        spent_before_change=spent_before_change(snapshot, records, archived),
+        unchecked=used_unchecked(snapshot, records, archived),
         settled_ids=existing_ids([each.id for each in snapshot.reservations]),
         duplicate_corrections=dict(late_corrections.filter(count__gt=1)),
         orphan_corrections=[
             id for id in orphans.values_list("corrects", flat=True).distinct().order_by() if id
         ],
         wrong_costs=list(wrong_costs(records)),
-        record_sums=sums_by_rollup_key(records.exclude(day__in=stale_days), ROLLUP_SUMS),
-        rollup_sums=sums_by_rollup_key(rows, {name: Sum(name) for name in ROLLUP_COLUMNS}),
+        record_sums=add_sums(
+            sums_by_rollup_key(records.exclude(day__in=stale_days), ROLLUP_SUMS),
+            sums_by_rollup_key(archived.exclude(day__in=stale_days), STORED_SUMS),
+        ),
+        rollup_sums=sums_by_rollup_key(rows, STORED_SUMS),
     )
 
 
@@ -131,38 +148,49 @@ def existing_ids(ids: list[UUID]) -> set[UUID]:
     return set(UsageRecord.objects.filter(pk__in=ids).values_list("pk", flat=True))
 
 
-def spend_by_key_and_day(records: QuerySet[UsageRecord]) -> list[SpendRow]:
-    overrun = Case(
-        When(unchecked=True, then=0), default=Greatest(F("cost_nano") - Coalesce("reserved_nano", 0), 0)
-    )
-    sums = {"cost": Sum("cost_nano"), "overrun": Sum(overrun)}
-    return [SpendRow(*row) for row in records.values_list("key_id", "day").annotate(**sums).order_by()]
+def spend_by_key_and_day(records: QuerySet[UsageRecord], archived: QuerySet[ArchivedUsage]) -> list[SpendRow]:
+    cost = Sum("cost_nano")
+    found = [
+        *records.values_list("key_id", "day").annotate(cost=cost, overrun=Sum(OVERRUN)).order_by(),
+        *archived.values_list("key_id", "day").annotate(cost=cost, overrun=Sum("overrun_nano")).order_by(),
+    ]
+    return [SpendRow(*row) for row in found]
 
 
 def spent_before_change(
-    snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]
+    snapshot: LedgerSnapshot, records: QuerySet[UsageRecord], archived: QuerySet[ArchivedUsage]
 ) -> dict[tuple[int, str], int]:
-    """Return the cost of records before the budget's last change, for windows that exceed their limit."""
+    """Return the cost of records before the budget's last change, for windows that exceed their limit.
+
+    Archived usage has no time, so all of it on the day of the change counts as earlier.
+    """
     found = {}
     for window in windows_beyond_limit(snapshot):
-        changed_at = snapshot.budgets[window.budget_id].changed_at + CHANGE_PROPAGATION
-        earlier = records_in_window(records, snapshot, window).filter(created_at__lt=changed_at)
-        found[window.id] = total_cost(earlier)
+        budget = snapshot.budgets[window.budget_id]
+        changed_at = budget.changed_at + CHANGE_PROPAGATION
+        earlier = rows_in_window(records, snapshot, window).filter(created_at__lt=changed_at)
+        changed_on = changed_at.astimezone(budget.project.tzinfo).date()
+        archived_earlier = rows_in_window(archived, snapshot, window).filter(day__lte=changed_on)
+        found[window.id] = total(earlier, "cost_nano") + total(archived_earlier, "cost_nano")
     return found
 
 
-def used_unchecked(snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]) -> dict[tuple[int, str], int]:
+def used_unchecked(
+    snapshot: LedgerSnapshot, records: QuerySet[UsageRecord], archived: QuerySet[ArchivedUsage]
+) -> dict[tuple[int, str], int]:
     """Return the amount of requests admitted while Redis was down, for windows that exceed their limit.
 
     The amount is spent and reserved. It excludes requests that cannot be the cause (`unchecked_since`).
     """
     found = {}
     for window in windows_beyond_limit(snapshot):
-        in_window, budget = records_in_window(records, snapshot, window), snapshot.budgets[window.budget_id]
+        in_window, budget = rows_in_window(records, snapshot, window), snapshot.budgets[window.budget_id]
         entries = [entry for entry in snapshot.undrained_records if window_covers(budget, window.name, entry)]
         reservations = [each for each in snapshot.reservations if window.id in each.windows]
         since = unchecked_since(in_window, entries, reservations)
-        spent = total_cost(in_window.filter(unchecked=True, created_at__gte=since))
+        spent = total(in_window.filter(unchecked=True, created_at__gte=since), "cost_nano")
+        archived_since = rows_in_window(archived, snapshot, window).filter(day__gte=since.date())
+        spent += total(archived_since, "unchecked_nano")
         undrained = sum(entry.cost_nano for entry in entries if entry.unchecked and entry.created_at >= since)
         reserved = sum(each.amount for each in reservations if each.unchecked and each.created_at >= since)
         found[window.id] = spent + undrained + reserved
@@ -193,17 +221,15 @@ def windows_beyond_limit(snapshot: LedgerSnapshot) -> Iterator[WindowSnapshot]:
             yield window
 
 
-def records_in_window(
-    records: QuerySet[UsageRecord], snapshot: LedgerSnapshot, window: WindowSnapshot
-) -> QuerySet[UsageRecord]:
-    on_days = records.filter(day__range=window_days(window.name))
+def rows_in_window(rows: QuerySet[M], snapshot: LedgerSnapshot, window: WindowSnapshot) -> QuerySet[M]:
+    on_days = rows.filter(day__range=window_days(window.name))
     key_id = snapshot.budgets[window.budget_id].key_id
     return on_days if key_id is None else on_days.filter(key=key_id)
 
 
-def total_cost(records: QuerySet[UsageRecord]) -> int:
-    total: int = records.aggregate(total=Sum("cost_nano", default=0))["total"]
-    return total
+def total(rows: QuerySet[Any], column: str) -> int:
+    found: int = rows.aggregate(total=Sum(column, default=0))["total"]
+    return found
 
 
 def wrong_costs(records: QuerySet[UsageRecord]) -> Iterator[tuple[UUID, int, int]]:
@@ -241,6 +267,16 @@ def sums_by_rollup_key(rows: QuerySet[Any], sums: dict[str, Any]) -> dict[Rollup
     """Return sums by roll-up key, in the order of ROLLUP_COLUMNS. Records of all deleted keys are one row."""
     found = rows.values_list(*ROLLUP_KEY_COLUMNS).annotate(**sums).order_by()
     return {row[: len(ROLLUP_KEY_COLUMNS)]: tuple(map(int, row[len(ROLLUP_KEY_COLUMNS) :])) for row in found}
+
+
+def add_sums(
+    first: dict[RollupKey, RollupSums], second: dict[RollupKey, RollupSums]
+) -> dict[RollupKey, RollupSums]:
+    """Return the sums of both for each roll-up key."""
+    added = dict(first)
+    for key, sums in second.items():
+        added[key] = tuple(map(add, added[key], sums)) if key in added else sums
+    return added
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from django.db import connection as django_connection
 from billing.ledger.failpoints import failpoint
 from billing.ledger.sql import transactions
 from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection
-from billing.ledger.sql.transactions import TOKEN_COLUMNS
+from billing.ledger.sql.transactions import SUM_COSTS_SQL, TOKEN_COLUMNS
 from billing.ledger.usage_entry import COLUMNS, UsageEntry, decode_entry, encode_entry
 from billing.models import UsageRecord
 from billing.pricing import Tokens
@@ -25,8 +25,7 @@ log = structlog.get_logger()
 START_ID = "0-0"
 
 SUM_SPENT_SQL = (
-    "SELECT COALESCE((SELECT SUM(cost_nano) FROM billing_usagerecord "
-    "WHERE {owner_column} = %s AND day BETWEEN %s AND %s), 0), "
+    f"SELECT ({SUM_COSTS_SQL}), "
     "(SELECT last_id_ms FROM billing_streamcursor WHERE project_id = %s), "
     "(SELECT last_id_seq FROM billing_streamcursor WHERE project_id = %s)"
 )
@@ -166,7 +165,8 @@ class RecordStore:
         `owner_column` is the column that must be equal to `owner_id`.
         """
         first, last = days
-        parameters = (owner_id, first.isoformat(), last.isoformat(), project_id, project_id)
+        owned_days = owner_id, first.isoformat(), last.isoformat()
+        parameters = (*owned_days, *owned_days, project_id, project_id)
         async with self.transaction() as executor:
             ((spent, milliseconds, number),) = await executor.run(
                 SUM_SPENT_SQL.format(owner_column=owner_column), parameters

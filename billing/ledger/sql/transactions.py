@@ -24,6 +24,14 @@ MAX_COUNTED_SPENT_NANO = 2**62
 The column would overflow at twice this amount.
 """
 
+SUM_COSTS_SQL = (
+    "SELECT COALESCE(SUM(cost_nano), 0) FROM ("
+    "SELECT cost_nano FROM billing_usagerecord WHERE {owner_column} = %s AND day BETWEEN %s AND %s "
+    "UNION ALL "
+    "SELECT cost_nano FROM billing_archivedusage WHERE {owner_column} = %s AND day BETWEEN %s AND %s"
+    ") AS costs"
+)
+"""The cost of all records of some days, including those that were deleted because of their age."""
 INSERT_RECORD_SQL = (
     f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))}) "
     "ON CONFLICT (id) DO NOTHING"
@@ -37,8 +45,7 @@ SELECT_WINDOW_SQL = (
 )
 INSERT_WINDOW_SQL = (
     "INSERT INTO billing_budgetwindow (budget_id, name, spent_nano, reserved_nano) "
-    "SELECT %s, %s, COALESCE(SUM(cost_nano), 0), %s FROM billing_usagerecord "
-    "WHERE {owner_column} = %s AND day BETWEEN %s AND %s RETURNING id, spent_nano + reserved_nano"
+    f"SELECT %s, %s, ({SUM_COSTS_SQL}), %s RETURNING id, spent_nano + reserved_nano"
 )
 CAPPED_ADDITION_SQL = "spent_nano = spent_nano + CASE WHEN spent_nano < %s THEN %s ELSE 0 END"
 RELEASE_SQL = (
@@ -113,9 +120,9 @@ async def create_window(
 ) -> tuple[int, int]:
     """Create a window. Return its id, and the sum of its spent and reserved amounts.
 
-    The spent amount is the sum over the records of the window's days, because requests may be older than the
-    budget. Open reservations of these days are added to the window, so that their later settlement counts in
-    it.
+    The spent amount is the sum over the records of the window's days, including deleted ones, because
+    requests may be older than the budget. Open reservations of these days are added to the window, so
+    that their later settlement counts in it.
     """
     owner_column, owner_id = (
         ("project_id", request.project_id) if budget.is_project_wide else ("key_id", request.key_id)
@@ -131,9 +138,10 @@ async def create_window(
         if first <= decode_entry(estimate).day <= last
     ]
     reserved = sum(amount for _, amount, _ in reservations)
+    days = owner_id, first.isoformat(), last.isoformat()
     ((window_id, used),) = await executor.run(
         INSERT_WINDOW_SQL.format(owner_column=owner_column),
-        (budget.id, name, reserved, owner_id, first.isoformat(), last.isoformat()),
+        (budget.id, name, *days, *days, reserved),
     )
     for reservation_id, _, windows in reservations:
         await executor.run(

@@ -65,5 +65,6 @@ def format_summary(summary: RepriceSummary) -> str:
         "had no price before": summary.newly_priced,
         "still without a price": summary.unpriced,
         "keep their reserved amount as cost": summary.left_at_reserved,
+        "were deleted because of their age and keep their cost": summary.deleted,
     }
     return "; ".join([sentence, *(f"{count} {note}" for note, count in notes.items() if count)]) + "."

@@ -6,20 +6,23 @@ from django.core.management.base import BaseCommand, CommandError
 
 from billing.models import Webhook
 from projects.vault import DecryptionError
-from proxy.models import Credential, IdempotentRequest
+from proxy.models import Credential, IdempotentRequest, PromptLogEntry
 
-EncryptedRow = Credential | Webhook | IdempotentRequest
+EncryptedRow = Credential | Webhook | IdempotentRequest | PromptLogEntry
 
 
 class Command(BaseCommand):
     help = (
-        "Encrypts all secrets of providers and webhooks, and all stored responses, with the first key of "
-        "GATEWAY_ENCRYPTION_KEYS."
+        "Encrypts all secrets of providers and webhooks, all stored responses, and the prompt log, with the "
+        "first key of GATEWAY_ENCRYPTION_KEYS."
     )
 
     def handle(self, *_: Any, **__: Any) -> None:
         responses = IdempotentRequest.objects.completed().iterator()
-        rows: Iterable[EncryptedRow] = chain(Credential.objects.all(), Webhook.objects.all(), responses)
+        prompts = PromptLogEntry.objects.iterator()
+        rows: Iterable[EncryptedRow] = chain(
+            Credential.objects.all(), Webhook.objects.all(), responses, prompts
+        )
         failed = [each for each in rows if not self.rotate(each)]
         if failed:
             raise CommandError(

@@ -1,0 +1,76 @@
+"""Retention of usage records: old records are deleted, and their sums stay.
+
+A deletion moves amounts: one transaction adds the sums of some records to `ArchivedUsage`, and deletes the
+records. At any moment, the amount of a day is therefore the sum over its records and its archived usage. The
+roll-up, reports, new budget windows and the audit add both, so a deletion changes none of them. A record that
+arrives late for a deleted day counts like any other record, and is deleted later.
+"""
+
+from collections.abc import Collection
+from datetime import date, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Q
+
+from billing.ledger.corrections import lock_budget_windows
+from billing.models import ArchivedUsage, StaleDay, UsageRecord
+from billing.usage.reports import ARCHIVED_SUMS
+from projects.models import Project
+
+BATCH_SIZE = 500
+"""Number of records after which a transaction ends: an SQL ledger cannot settle requests during it."""
+
+
+def delete_expired() -> int:
+    """Delete the records of all projects that are older than GATEWAY_RETENTION_DAYS. Return their number."""
+    days = settings.ENV.gateway_retention_days
+    if days is None:
+        return 0
+    return sum(delete_expired_of(project, days) for project in Project.objects.order_by("pk"))
+
+
+def delete_expired_of(project: Project, days: int) -> int:
+    """Delete a project's records of days that are at least `days` old, in batches. Return their number."""
+    first_kept, deleted = first_kept_day(project.today(), days), 0
+    while batch := delete_batch(project, first_kept):
+        deleted += batch
+    return deleted
+
+
+def first_kept_day(today: date, days: int) -> date:
+    """Return the first day whose records are kept.
+
+    The days of the current week and month are kept, because their budget windows are still in use.
+    """
+    return min(today - timedelta(days=days), today.replace(day=1), today - timedelta(days=today.weekday()))
+
+
+def delete_batch(project: Project, first_kept: date) -> int:
+    """Delete some of the records before a day, and archive their sums. Return the number of records.
+
+    A record is deleted together with its corrections. Days that are not rolled up are left for later. The
+    lock excludes `reprice`, which must see all corrections of a record or none.
+    """
+    stale_days = StaleDay.objects.filter(project=project).values("day")
+    expired = UsageRecord.objects.for_project(project).filter(day__lt=first_kept).exclude(day__in=stale_days)
+    with lock_budget_windows():
+        oldest = expired.order_by("day", "pk").values_list("pk", "corrects")[:BATCH_SIZE]
+        requests = {corrected or id for id, corrected in oldest}
+        whole = expired.filter(Q(pk__in=requests) | Q(corrects__in=requests))
+        archive(project, list(whole.values_list("pk", flat=True)))
+    return len(requests)
+
+
+def archive(project: Project, ids: Collection[UUID]) -> None:
+    """Add the sums of records to the archived usage, and delete the records.
+
+    The ids are given, so that a correction that is added meanwhile is neither summed nor deleted.
+    """
+    records = UsageRecord.objects.for_project(project).filter(pk__in=ids)
+    records.forget_deleted_keys()
+    groups = records.order_by().values("day", "key_id", "requested_model", "provider")
+    ArchivedUsage.objects.bulk_create(
+        ArchivedUsage(project=project, **group) for group in groups.annotate(**ARCHIVED_SUMS)
+    )
+    records.delete()

@@ -14,7 +14,7 @@ from django.core.mail import EmailMessage
 
 from billing.alerts import messages, webhook
 from billing.alerts.webhook import UNEXPECTED_ERROR, SignedWebhook
-from billing.models import Alert, Delivery, Webhook
+from billing.models import AdminAlert, Alert, Delivery, Webhook
 from projects.models import Membership
 from projects.vault import DecryptionError
 
@@ -39,10 +39,12 @@ def due_webhooks() -> list[tuple[Delivery, Webhook]]:
     return [(delivery, delivery.webhook) for delivery in due if delivery.webhook]
 
 
-def due_emails() -> list[tuple[Delivery, Alert, Membership]]:
-    due = Delivery.objects.due().exclude(alert=None).exclude(member=None)[:BATCH_SIZE]
+def due_emails() -> list[tuple[Delivery, Alert | AdminAlert, Membership]]:
+    due = Delivery.objects.due().exclude(member=None)[:BATCH_SIZE]
     return [
-        (delivery, delivery.alert, delivery.member) for delivery in due if delivery.alert and delivery.member
+        (delivery, alert, delivery.member)
+        for delivery in due
+        if (alert := delivery.alert or delivery.admin_alert) and delivery.member
     ]
 
 
@@ -59,7 +61,7 @@ def deliver_webhooks(due: Iterable[tuple[Delivery, Webhook]]) -> int:
     return len(claimed)
 
 
-def deliver_emails(due: Iterable[tuple[Delivery, Alert, Membership]]) -> int:
+def deliver_emails(due: Iterable[tuple[Delivery, Alert | AdminAlert, Membership]]) -> int:
     """Send e-mails one after the other, and return the number of attempts.
 
     Each e-mail is claimed just before it is sent. If all were claimed first, the claims of the last e-mails
@@ -108,7 +110,7 @@ def sign_webhook(delivery: Delivery, recipient: Webhook) -> SignedWebhook | None
     return None
 
 
-def send_email(delivery: Delivery, alert: Alert, member: Membership) -> str:
+def send_email(delivery: Delivery, alert: Alert | AdminAlert, member: Membership) -> str:
     """Send an alert's message to a member. Return the reason of a failure; empty if the e-mail was sent."""
     subject, text = messages.render_email(alert)
     headers = {"Message-ID": messages.message_id(delivery)}

@@ -8,7 +8,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from billing.budgets.windows import ends_at
-from billing.models import Alert, Budget, Delivery, Mode
+from billing.models import AdminAlert, Alert, Budget, Delivery, Mode
 from billing.money import decimal_usd
 
 MODE_EFFECT = {
@@ -18,8 +18,22 @@ MODE_EFFECT = {
 }
 
 
-def render_email(alert: Alert) -> tuple[str, str]:
+def render_email(alert: Alert | AdminAlert) -> tuple[str, str]:
     """Return the subject and the text of an e-mail. Line breaks in the subject are replaced by spaces."""
+    match alert:
+        case AdminAlert():
+            return render_admin_email(alert)
+        case Alert():
+            return render_budget_email(alert)
+
+
+def render_admin_email(alert: AdminAlert) -> tuple[str, str]:
+    link = settings.ENV.public_url + reverse("alert-list", args=[alert.project.slug])
+    text = render_to_string("email/admin_alert.txt", {"alert": alert, "link": link})
+    return " ".join(f"[{alert.project.name}] {alert.title}".split()), text
+
+
+def render_budget_email(alert: Alert) -> tuple[str, str]:
     budget = alert.budget
     context = {
         "alert": alert,

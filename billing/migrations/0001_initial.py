@@ -36,6 +36,19 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='AdminAlert',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('event', models.CharField(choices=[('model.retiring', 'model retires')], max_length=40)),
+                ('subject', models.CharField(max_length=200)),
+                ('occasion', models.CharField(max_length=40)),
+                ('title', models.CharField(max_length=200)),
+                ('text', models.TextField()),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='admin_alerts', to='projects.project')),
+            ],
+        ),
+        migrations.CreateModel(
             name='Budget',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -189,7 +202,8 @@ class Migration(migrations.Migration):
                 ('failure_reason', models.CharField(blank=True, help_text='Why the last attempt failed.', max_length=200)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('finished_at', models.DateTimeField(null=True)),
-                ('alert', models.ForeignKey(help_text='Empty: a test message.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='billing.alert')),
+                ('admin_alert', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='billing.adminalert')),
+                ('alert', models.ForeignKey(help_text='Empty: a test message, or an alert to admins.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='billing.alert')),
                 ('member', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='projects.membership')),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='projects.project')),
                 ('webhook', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='billing.webhook')),
@@ -224,6 +238,10 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'archived usage',
                 'indexes': [models.Index(fields=['project', 'day'], name='archived_by_project_day')],
             },
+        ),
+        migrations.AddConstraint(
+            model_name='adminalert',
+            constraint=models.UniqueConstraint(fields=('project', 'event', 'subject', 'occasion'), name='unique_admin_alert'),
         ),
         migrations.AddConstraint(
             model_name='alert',

@@ -1,9 +1,9 @@
-"""Alerts about budgets that reached a threshold or denied a request, and their deliveries."""
+"""Alerts about budgets, alerts to the admins of a project, and the deliveries of both."""
 
 import datetime as dt
 import random
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -11,7 +11,7 @@ from billing.models.budgets import Budget
 from billing.models.webhooks import Webhook
 from billing.money import format_usd
 from projects.ids import uuid7
-from projects.models import Membership, Project
+from projects.models import Membership, Project, Role
 
 FIRST_RETRY_S = 30
 RETRY_FACTOR = 4
@@ -23,11 +23,16 @@ CLAIM_TIMEOUT_S = 300
 An e-mail takes about a dozen SMTP commands, and each of them may take the whole timeout.
 """
 MAX_REASON_LENGTH = 200
+MAX_TITLE_LENGTH = 200
 DENIAL_THRESHOLD = 0
 """The value of `threshold` in an alert about a denied request.
 
 A hard budget can deny a request before its limit is reached, because the remainder is too small.
 """
+
+
+class AdminEvent(models.TextChoices):
+    MODEL_RETIRING = "model.retiring", "model retires"
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):
@@ -83,6 +88,59 @@ class Alert(models.Model):
         Delivery.objects.bulk_create([*to_members, *to_webhooks])
 
 
+class AdminAlertQuerySet(models.QuerySet["AdminAlert"]):
+    def latest_for(self, project: Project, count: int) -> "AdminAlertQuerySet":
+        related = self.filter(project=project).prefetch_related("deliveries__member__user")
+        return related.order_by("-created_at", "-pk")[:count]
+
+    @transaction.atomic
+    def raise_once(
+        self, project: Project, event: AdminEvent, subject: str, occasion: str, title: str, text: str
+    ) -> bool:
+        """Create an alert and a delivery for each admin. Return False if there is such an alert already.
+
+        If several processes detect the same event, the unique constraint lets only one create the alert.
+        """
+        values = {"title": title[:MAX_TITLE_LENGTH], "text": text}
+        alert, is_new = self.get_or_create(
+            project=project, event=event, subject=subject, occasion=occasion, defaults=values
+        )
+        if is_new:
+            admins = project.memberships.filter(role__gte=Role.ADMIN)
+            Delivery.objects.bulk_create(
+                [Delivery(project=project, admin_alert=alert, member=member) for member in admins]
+            )
+        return is_new
+
+
+class AdminAlert(models.Model):
+    """An alert to the admins of a project about something other than a budget.
+
+    `subject` is what it is about, such as a model. `occasion` tells two events about one subject apart, such
+    as the day of a retirement.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="admin_alerts")
+    event = models.CharField(max_length=40, choices=AdminEvent.choices)
+    subject = models.CharField(max_length=200)
+    occasion = models.CharField(max_length=40)
+    title = models.CharField(max_length=MAX_TITLE_LENGTH)
+    text = models.TextField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = AdminAlertQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "event", "subject", "occasion"], name="unique_admin_alert"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.project})"
+
+
 class DeliveryStatus(models.TextChoices):
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -92,13 +150,19 @@ class DeliveryStatus(models.TextChoices):
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def due(self) -> "DeliveryQuerySet":
         related = self.select_related(
-            "alert__budget__key", "alert__budget__project", "member__user", "webhook", "project"
+            "alert__budget__key",
+            "alert__budget__project",
+            "admin_alert__project",
+            "member__user",
+            "webhook",
+            "project",
         )
         due = related.filter(status=DeliveryStatus.PENDING, next_attempt_at__lte=timezone.now())
         return due.order_by("next_attempt_at")
 
     def test_deliveries_for(self, project: Project, count: int) -> "DeliveryQuerySet":
-        return self.filter(project=project, alert=None).select_related("webhook").order_by("-pk")[:count]
+        tests = self.filter(project=project, alert=None, admin_alert=None)
+        return tests.select_related("webhook").order_by("-pk")[:count]
 
 
 class Delivery(models.Model):
@@ -110,8 +174,13 @@ class Delivery(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7)
     project = models.ForeignKey(Project, models.CASCADE, related_name="+")
     alert = models.ForeignKey(
-        Alert, models.CASCADE, null=True, related_name="deliveries", help_text="Empty: a test message."
+        Alert,
+        models.CASCADE,
+        null=True,
+        related_name="deliveries",
+        help_text="Empty: a test message, or an alert to admins.",
     )
+    admin_alert = models.ForeignKey(AdminAlert, models.CASCADE, null=True, related_name="deliveries")
     member = models.ForeignKey(Membership, models.CASCADE, null=True, related_name="+")
     webhook = models.ForeignKey(Webhook, models.CASCADE, null=True, related_name="deliveries")
     status = models.CharField(max_length=10, choices=DeliveryStatus.choices, default=DeliveryStatus.PENDING)
@@ -147,6 +216,11 @@ class Delivery(models.Model):
     def recipient(self) -> str:
         return self.webhook.name if self.webhook else self.member.user.email if self.member else ""
 
+    @property
+    def is_test(self) -> bool:
+        """True for a test message, which is about no alert."""
+        return self.alert_id is None and self.admin_alert_id is None
+
     def claim(self) -> bool:
         """Claim the next attempt, and return whether this process has the claim.
 
@@ -171,7 +245,7 @@ class Delivery(models.Model):
         self.failure_reason = failure_reason[:MAX_REASON_LENGTH]
         if not failure_reason:
             self.status = DeliveryStatus.DELIVERED
-        elif is_permanent or self.alert_id is None or self.attempts >= MAX_ATTEMPTS:
+        elif is_permanent or self.is_test or self.attempts >= MAX_ATTEMPTS:
             self.status = DeliveryStatus.FAILED
         if self.status == DeliveryStatus.PENDING:
             self.next_attempt_at = timezone.now() + retry_after(self.attempts)

@@ -3,7 +3,7 @@
 from django.http import HttpResponse
 from django.shortcuts import render
 
-from billing.models import Alert, Delivery, Webhook
+from billing.models import AdminAlert, Alert, Delivery, Webhook
 from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 
@@ -16,6 +16,7 @@ def alert_list(request: ProjectRequest, project: Project) -> HttpResponse:
     page = {
         "webhooks": Webhook.objects.for_project(project),
         "alerts": Alert.objects.latest_for(project, MAX_RECENT_ALERTS),
+        "admin_alerts": AdminAlert.objects.latest_for(project, MAX_RECENT_ALERTS),
         "tests": Delivery.objects.test_deliveries_for(project, MAX_TEST_DELIVERIES),
     }
     return render(request, "alerts/list.html", page)

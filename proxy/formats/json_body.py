@@ -168,13 +168,20 @@ def change_object(item: bytes, change: Mapping[str, Any]) -> Raw:
 def change_nested(items: bytes, inner: str, changes: Mapping[int, Mapping[int, Change]]) -> list[Raw]:
     """Return the items of a JSON list with changes of the objects in their list `inner`.
 
-    If all objects of that list are removed, the item is removed too.
+    If all objects of that list are removed, the item is removed too. A single object counts as a list of one.
     """
+    items = list_bytes(items)
     raw, changed = decode_items(items), dict[int, Change]()
     for position, found in changes.items():
-        kept = change_items(decode_fields(raw[position])[inner], found)
+        kept = change_items(list_bytes(decode_fields(raw[position])[inner]), found)
         changed[position] = {inner: kept} if kept else None
     return change_items(items, changed)
+
+
+def list_bytes(value: bytes) -> bytes:
+    """Return a JSON list unchanged, and an object as a list of one."""
+    value = bytes(value)
+    return b"[%b]" % value if value.lstrip().startswith(b"{") else value
 
 
 # Values of any type -------------------------------------------------------------------------------
@@ -193,6 +200,11 @@ def as_dict(value: Any) -> dict[str, Any]:
 def as_list(value: Any) -> list[Any]:
     """Return a list unchanged, and an empty one for any other value."""
     return value if isinstance(value, list) else []
+
+
+def as_objects(value: Any) -> list[Any]:
+    """Return a list unchanged, an object as a list of one, and an empty list for any other value."""
+    return [value] if isinstance(value, dict) else as_list(value)
 
 
 def dict_items(value: Any) -> list[dict[str, Any]]:

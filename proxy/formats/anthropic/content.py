@@ -385,6 +385,11 @@ def render_document_source(part: File, media_type: str | None, param: str) -> di
             return {"type": "text", "media_type": "text/plain", "data": text}
     elif media_type in (PDF_TYPE, None):
         return {"type": "url", "url": require_url(part.url, param)}
+    elif media_type.startswith("text/"):
+        raise UnsupportedFeature(
+            f"Claude loads only PDF files from URLs, not {media_type}. Send the content of the file instead.",
+            param,
+        )
     raise UnsupportedFeature(
         f"Claude accepts PDF and plain text, not {media_type or 'files without a media type'}.", param
     )

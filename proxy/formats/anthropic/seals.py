@@ -1,4 +1,6 @@
-"""Remove seals from requests that are passed through, because Claude rejects foreign signatures.
+"""Remove what the gateway has put into passed-through histories: seals and made-up citations.
+
+Claude rejects foreign signatures, and citations of searches that it has not made.
 
 See platform.claude.com/docs, "Extended thinking".
 """
@@ -67,12 +69,29 @@ def block_changes(messages: Sequence[dict[str, Any]], model: str) -> dict[int, d
         for position, block in enumerate(as_list(message.get("content")))
         if isinstance(block, dict) and block.get("type") in THINKING_TYPES
     ]
-    changes: dict[int, dict[int, Change]] = {}
+    changes = citation_changes(messages)
     for index, position, block in thinking:
         field = SEALED_FIELDS[block["type"]]
         if (sealed := foreign_thinking(block, field, model)) is not None:
             changes.setdefault(index, {})[position] = block_change(block, field, sealed, model)
     return changes
+
+
+def citation_changes(messages: Sequence[dict[str, Any]]) -> dict[int, dict[int, Change]]:
+    """Return the changes of texts with citations of another vendor: they lose these citations."""
+    changes: dict[int, dict[int, Change]] = {}
+    for index, message in enumerate(messages):
+        for position, block in enumerate(as_list(message.get("content"))):
+            citations = as_dict(block).get("citations")
+            if isinstance(citations, list) and any(map(is_foreign_citation, citations)):
+                kept = [citation for citation in citations if not is_foreign_citation(citation)]
+                changes.setdefault(index, {})[position] = {"citations": kept or None}
+    return changes
+
+
+def is_foreign_citation(citation: Any) -> bool:
+    """Return whether the gateway has rendered a citation. Those of Claude's own searches have an index."""
+    return as_dict(citation).get("encrypted_index") == ""
 
 
 def foreign_thinking(block: dict[str, Any], field: str, model: str) -> tuple[Thinking, ...] | None:

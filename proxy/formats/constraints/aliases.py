@@ -26,6 +26,9 @@ from proxy.formats.json_body import DECODE_ERRORS, encode
 from proxy.formats.neutral import Message, Part, Request, Tool, ToolCall, ToolResult
 
 HASH_LENGTH = 8
+WRAPPING = re.compile(rf'^\s*{{\s*"{WRAPPED_PROPERTY}"\s*:\s*')
+"""The start of the arguments of a wrapped tool."""
+QUOTED_KEY = re.compile(r'"([^"\\]*)"(?=\s*:)')
 INVALID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -159,13 +162,27 @@ def replace_arguments(arguments: str, keys: Mapping[str, str], *, wrapped: bool)
 
 
 def restore_arguments(arguments: str, keys: Mapping[str, str], *, wrapped: bool) -> str:
-    """Return a call's arguments for the client. Arguments that are not JSON stay unchanged."""
+    """Return a call's arguments for the client.
+
+    If the output limit has cut off the arguments, the keys in them are restored as text.
+    """
     value = decode(arguments)
     if value is msgspec.UNSET:
-        return arguments
+        return restore_incomplete(arguments, keys, wrapped=wrapped)
     if wrapped and isinstance(value, dict) and value.keys() == {WRAPPED_PROPERTY}:
         value = value[WRAPPED_PROPERTY]
     return encode(rename_keys(value, {alias: key for key, alias in keys.items()})).decode()
+
+
+def restore_incomplete(arguments: str, keys: Mapping[str, str], *, wrapped: bool) -> str:
+    """Return arguments that are not valid JSON with the client's keys, and without the wrapping object.
+
+    Aliases end with a hash, so they occur nowhere else.
+    """
+    if wrapped:
+        arguments = WRAPPING.sub("", arguments, count=1)
+    own_names = {alias: encode(key).decode() for key, alias in keys.items()}
+    return QUOTED_KEY.sub(lambda match: own_names.get(match[1], match[0]), arguments)
 
 
 def decode(arguments: str) -> Any:

@@ -109,7 +109,10 @@ def limit_stop_sequences(request: Request, constraints: Constraints) -> Adapted:
 
 
 def fit_effort(request: Request, constraints: Constraints) -> Adapted:
-    """Replace a reasoning effort that the model does not support by the nearest one that it supports."""
+    """Replace a reasoning effort that the model does not support by the nearest one that it supports.
+
+    The change is named if the client chose the effort, and not if the effort stands for a budget.
+    """
     row, reasoning = constraints.first("efforts"), request.reasoning
     if row is None or reasoning is None:
         return request, []
@@ -118,7 +121,9 @@ def fit_effort(request: Request, constraints: Constraints) -> Adapted:
     if wanted is None or wanted in row.names or wanted not in EFFORTS:
         return request, []
     nearest = nearest_effort(wanted, row.names)
-    return replace(request, reasoning=with_effort(reasoning, nearest)), []
+    how = "raised" if EFFORTS.index(nearest) > EFFORTS.index(wanted) else "lowered"
+    named = [changed("reasoning", how)] if reasoning.effort else []
+    return replace(request, reasoning=with_effort(reasoning, nearest)), named
 
 
 def with_effort(reasoning: Reasoning, effort: str) -> Reasoning:

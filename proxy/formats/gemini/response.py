@@ -51,6 +51,7 @@ MAX_TIMESTAMP = 2**32
 """Larger times are in units other than seconds."""
 WIRE_FINISH_REASONS: dict[FinishReason, str] = {
     "length": "MAX_TOKENS",
+    "pause": "MAX_TOKENS",
     "content_filter": "SAFETY",
     "other": "OTHER",
 }

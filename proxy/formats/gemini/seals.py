@@ -12,7 +12,7 @@ from proxy.formats.constraints.constraint import Destination
 from proxy.formats.gemini.wire import FORMAT
 from proxy.formats.json_body import (
     Change,
-    as_list,
+    as_objects,
     as_str,
     change_nested,
     decode_fields,
@@ -40,7 +40,7 @@ def without_seals(
             raw = bytes(decode_fields(body)[name])
             restored, _ = without_seals(raw, inner, destination)
             body = body if restored is raw else replace_fields(body, {name: Raw(restored)})
-    changes = part_changes(as_list(fields.get("contents")), destination.model)
+    changes = part_changes(as_objects(fields.get("contents")), destination.model)
     if not changes:
         return body, ()
     raw_contents = decode_fields(body)["contents"]
@@ -53,7 +53,7 @@ def part_changes(contents: list[Any], model: str) -> dict[int, dict[int, Change]
         (index, position, part, field)
         for index, content in enumerate(contents)
         if isinstance(content, dict) and content.get("role") != "user"
-        for position, part in enumerate(as_list(content.get("parts")))
+        for position, part in enumerate(as_objects(content.get("parts")))
         for field in SIGNATURE_FIELDS
         if isinstance(part, dict) and field in part
     ]

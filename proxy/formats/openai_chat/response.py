@@ -65,6 +65,7 @@ CONTENT_FILTER_PREFIX = "content_filter:"
 """Google's OpenAI-compatible server appends the name of its content filter to this prefix."""
 WIRE_FINISH_REASONS: dict[FinishReason, str] = {
     "length": "length",
+    "pause": "length",
     "tool_calls": "tool_calls",
     "content_filter": "content_filter",
 }

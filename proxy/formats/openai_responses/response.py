@@ -198,7 +198,7 @@ def response_skeleton(request: Request, model: str, created: int | None) -> dict
 
 def render_status(finish_reason: FinishReason) -> tuple[Status, dict[str, str] | None]:
     match finish_reason:
-        case "length":
+        case "length" | "pause":
             return "incomplete", {"reason": "max_output_tokens"}
         case "content_filter":
             return "incomplete", {"reason": "content_filter"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.json_body import dict_items
+from proxy.formats.json_body import as_str, dict_items
 from proxy.formats.metering.billable import count_kinds, parse_tier, reported_calls, tool_call_limit
 from proxy.formats.neutral import Usage
 from proxy.formats.openai_responses import image_generation
@@ -148,14 +148,14 @@ def container_kinds(items: Iterable[dict[str, Any]], declared_kinds: set[str]) -
 
 
 def container_id(item: dict[str, Any]) -> str | None:
-    """Return the id of a call's container; None for a shell of the client's."""
+    """Return the id of a call's container, empty if it has none; None for a shell of the client's."""
     match item:
         case {"type": "shell_call", "environment": {"container_id": container}}:
-            return str(container)
+            return as_str(container)
         case {"type": "shell_call"}:
             return None
         case _:
-            return str(item.get("container_id"))
+            return as_str(item.get("container_id"))
 
 
 def is_billed_search(item: dict[str, Any]) -> bool:

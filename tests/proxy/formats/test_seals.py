@@ -439,3 +439,25 @@ def test_a_content_of_nothing_but_sealed_thoughts_is_left_out() -> None:
     sealed = {"role": "model", "parts": [{"text": "Hm", "thought": True, "thoughtSignature": seal(THOUGHT)}]}
     user = {"role": "user", "parts": [{"text": "a"}]}
     assert passed("gemini", {"contents": [user, sealed, user]})[0] == {"contents": [user, user]}
+
+
+def test_gemini_gets_no_seal_in_an_object_in_place_of_a_list() -> None:
+    part = {"text": "Hm", "thoughtSignature": seal(THOUGHT)}
+    content = {"role": "model", "parts": part}
+    cleaned = {"role": "model", "parts": [{"text": "Hm"}]}
+    user = {"role": "user", "parts": {"text": "a"}}
+    assert passed("gemini", {"contents": [user, content]})[0] == {"contents": [user, cleaned]}
+    assert passed("gemini", {"contents": content})[0] == {"contents": [cleaned]}
+
+
+def test_claude_gets_no_citations_of_another_vendor() -> None:
+    own = {"type": "web_search_result_location", "url": "https://a", "encrypted_index": "EqQB"}
+    foreign = {**own, "encrypted_index": ""}
+    texts: list[dict[str, Any]] = [
+        {"type": "text", "text": "a", "citations": [foreign]},
+        {"type": "text", "text": "b", "citations": [foreign, own]},
+        {"type": "text", "text": "c", "citations": [own]},
+        {"type": "text", "text": "d", "citations": None},
+    ]
+    cleaned = [{"type": "text", "text": "a"}, {**texts[1], "citations": [own]}, *texts[2:]]
+    assert passed("anthropic", messages_history(*texts))[0] == messages_history(*cleaned)

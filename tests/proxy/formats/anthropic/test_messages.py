@@ -261,6 +261,12 @@ def test_unsupported_media_are_rejected(part: Part) -> None:
         contents(turn("user", part))
 
 
+def test_a_text_file_at_a_url_is_rejected_with_what_to_do() -> None:
+    part = File(url="https://example.com/a.txt", media_type="text/plain")
+    with pytest.raises(UnsupportedFeature, match="only PDF files from URLs, not text/plain"):
+        contents(turn("user", part))
+
+
 def test_documents_are_parsed_by_source_type() -> None:
     parts = (
         File(media_type="application/pdf", data="JVBERi0=", name="a.pdf"),

@@ -90,7 +90,7 @@ RULES: dict[Rule, tuple[str, str, str]] = {
     "efforts": (
         "`names` of efforts",
         "The nearest effort is sent. Of two that are equally near, the higher one is sent.",
-        NOT_NAMED,
+        "`reasoning;changed=lowered` or `reasoning;changed=raised`, if the client chose an effort",
     ),
     "format_with_tools": (
         NOT_NAMED,

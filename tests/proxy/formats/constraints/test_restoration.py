@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from proxy.formats.constraints.adaptation import adapt
 from proxy.formats.constraints.aliases import Aliases
-from proxy.formats.constraints.restoration import StreamRestorer, restore_response
+from proxy.formats.constraints.restoration import StreamRestorer, restore_call, restore_response
 from proxy.formats.neutral import Event, PartDelta, PartEnded, PartStarted, Request, Tool, ToolCall
 from proxy.formats.registry import CODECS
 from tests.proxy.formats.constraints.adaptations import HI, chat, claude, gemini, responses
@@ -110,14 +110,26 @@ def test_arguments_of_other_tools_stream_as_they_arrive() -> None:
     assert [list(restorer.restore(event)) for event in events] == [[event] for event in events]
 
 
-def test_arguments_that_are_cut_reach_the_client_as_they_are() -> None:
-    restorer = StreamRestorer(Aliases(keys={"f": {"$a": "_a"}}))
-    events: list[Event] = [
-        PartStarted(choice=0, index=0, part=ToolCall(id="1", name="f")),
-        PartDelta(choice=0, index=0, text='{"_a": "half'),
-        PartEnded(choice=0, index=0),
-    ]
-    assert [found for event in events for found in restorer.restore(event)] == events
+@pytest.mark.parametrize(
+    ("aliases", "sent", "expected"),
+    [
+        (Aliases(keys={"f": {"$a": "_a"}}), '{"_a": "half', '{"$a": "half'),
+        (Aliases(keys={"f": {"$a": "_a"}}), '{"_a" : {"_a":"_a', '{"$a" : {"$a":"_a'),
+        (Aliases(keys={"f": {"$a": "_a"}}), '{"b": 1, "_a', '{"b": 1, "_a'),
+        (Aliases(wrapped=frozenset({"f"})), '{"value": [1, 2', "[1, 2"),
+        (Aliases(wrapped=frozenset({"f"})), '{"val', '{"val'),
+    ],
+)
+def test_arguments_that_are_cut_get_the_names_of_the_client(
+    aliases: Aliases, sent: str, expected: str
+) -> None:
+    restorer = StreamRestorer(aliases)
+    started = PartStarted(choice=0, index=0, part=ToolCall(id="1", name="f"))
+    events: list[Event] = [started, PartDelta(choice=0, index=0, text=sent), PartEnded(choice=0, index=0)]
+    received = [found for event in events for found in restorer.restore(event)]
+    assert received == [started, PartDelta(choice=0, index=0, text=expected), events[-1]]
+    call = ToolCall(id="1", name="f", arguments=sent)
+    assert restore_call(call, aliases).arguments == expected
 
 
 def test_history_names_tools_and_arguments_as_the_provider_knows_them() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from proxy.formats.constraints.adaptation import has_tools_for_responses
 from proxy.formats.constraints.constraint import Destination
+from proxy.formats.constraints.settings import EFFORTS
 from proxy.formats.neutral import Reasoning, Request, Tool
 from tests.proxy.formats.constraints.adaptations import OBJECT, adapted, chat, claude, gemini, responses
 
@@ -193,12 +194,14 @@ def test_the_nearest_effort_that_a_model_knows_is_sent(
 ) -> None:
     changed = adapted(destination, reasoning=Reasoning(effort=effort))
     assert changed.request.reasoning is not None
-    assert (changed.request.reasoning.effort, changed.changes) == (expected, ())
+    how = "raised" if EFFORTS.index(expected) > EFFORTS.index(effort) else "lowered"
+    changes = (f"reasoning;changed={how}",) if expected != effort else ()
+    assert (changed.request.reasoning.effort, changed.changes) == (expected, changes)
 
 
 def test_a_budget_becomes_an_effort_that_a_model_knows() -> None:
     changed = adapted(chat("gpt-5-pro"), reasoning=Reasoning(budget=1024))
-    assert changed.request.reasoning == Reasoning(effort="high")
+    assert (changed.request.reasoning, changed.changes) == (Reasoning(effort="high"), ())
 
 
 @pytest.mark.parametrize("model", ["gpt-5.4", "gpt-5.6-sol", "gpt-6-luna"])

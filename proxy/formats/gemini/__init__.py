@@ -1,7 +1,8 @@
 """Gemini's generateContent and streamGenerateContent, v1beta (ai.google.dev/api/generate-content).
 
-Google's JSON is that of protocol buffers: clients write camelCase or snake_case. The URL names the model and
-says whether to stream. A stream consists of complete responses, each of which holds only what is new.
+Google's JSON is the JSON form of protocol buffers, so a client may write field names in camelCase or in
+snake_case. The URL names the model and says whether to stream. Each chunk of a stream has the form of a
+complete response, but contains only the new content.
 """
 
 from proxy.formats.gemini.capabilities import server_tools_for

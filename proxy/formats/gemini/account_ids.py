@@ -22,15 +22,18 @@ KINDS = {
     "apikeysecretversion": "secret",
     "serviceaccount": "service_account",
 }
-"""Fields of the SDK `google-genai`, for the Gemini API and for Vertex AI, with the kind of object that each
-names."""
+"""Maps each field that contains an id to the kind of object that the id names.
+
+The fields are those of the SDK `google-genai` for the Gemini API and Vertex AI, in lower case and without
+underscores.
+"""
 SCHEMAS = frozenset({"parametersjsonschema", "responseschema", "responsejsonschema", "schema"})
 FREE = SCHEMAS | {"args", "response", "parameters"}
 PUBLIC_SCHEMES = ("http", "https")
 GOOGLES_APIS = "googleapis.com"
 PUBLIC_STORAGE = "storage.googleapis.com"
 STORED_FILE = re.compile(r"/v1[a-z0-9]*/files/[a-z0-9-]{1,40}(?![^:])")
-"""Path of a file of the Files API, at any host (ai.google.dev/api/files)."""
+"""The path of a file in the Files API, on any host (ai.google.dev/api/files)."""
 
 
 def counts(kind: str, id: str, _holder: dict[str, Any]) -> bool:
@@ -38,11 +41,12 @@ def counts(kind: str, id: str, _holder: dict[str, Any]) -> bool:
 
 
 def is_public(uri: str) -> bool:
-    """Return whether anybody can fetch this file: a web page, or a video on YouTube.
+    """Return whether anybody can fetch the file at this URI, for example a web page or a YouTube video.
 
-    See ai.google.dev/gemini-api/docs/file-input-methods. `files/...` names the Files API. A `gs://` URL is
-    read with the rights of the account: on Vertex AI by its service agent, in the Gemini API as a file that
-    was registered for the account. An unknown scheme counts as the account's.
+    See ai.google.dev/gemini-api/docs/file-input-methods. A URI `files/...` is a file in the Files API. Google
+    reads a `gs://` URI with the rights of the account: on Vertex AI through the account's service agent, and
+    in the Gemini API as a file that was registered for the account. A file with any other unknown scheme is
+    assumed to belong to the account.
     """
     try:
         parts = urlsplit(uri.strip())

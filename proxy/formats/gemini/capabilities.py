@@ -1,4 +1,4 @@
-"""Limits of Gemini's models and tools, and the tools that are billed."""
+"""Features of the Gemini API: limits, and the tools that Google runs and bills."""
 
 from proxy.formats.neutral import Request, Tool
 from proxy.formats.quirks import Quirks
@@ -6,7 +6,10 @@ from proxy.formats.tools.offers import Settings
 
 MAX_MODEL_LENGTH = 200
 SERVER_TOOL_TOKENS = 3_000
-"""Tokens that one of Google's own tools may add to the prompt before it fetches anything."""
+"""The assumed maximum of tokens that one of Google's own tools adds to the prompt.
+
+What the tool fetches is not included.
+"""
 TOOL_KINDS = {
     "googleSearch": "web_search",
     "googleSearchRetrieval": "web_search",
@@ -16,23 +19,26 @@ TOOL_KINDS = {
     "fileSearch": "file_search",
     "computerUse": "computer_use",
 }
-"""Google's own tools, each with the name that it has in all formats."""
+"""The fields that declare Google's own tools, each with the gateway's name for this kind of tool."""
 TOOL_NAMES = frozenset(TOOL_KINDS) | frozenset(TOOL_KINDS.values()) - {"web_search"}
 TOOL_FIELDS = TOOL_NAMES | {
     *("google_search", "google_search_retrieval", "functionDeclarations", "function_declarations")
 }
-"""Fields of an entry of `tools`: one for each kind of tool."""
+"""The fields that an entry of `tools` may have. Each field declares one kind of tool."""
 SERVER_TOOLS: Settings = dict.fromkeys(("web_search", "web_fetch", "code_execution"), frozenset())
-"""Google's own tools. The Gemini API has no settings for them: domains are for Vertex AI only."""
+"""The server tools that Google can run, without settings: the Gemini API has none.
+
+Only Vertex AI lets a request exclude domains.
+"""
 MAX_N = 128
 
 
 def server_tools_for(request: Request, quirks: Quirks) -> Settings:
-    """Return the server tools that can be offered in a request.
+    """Return the server tools that a request to Gemini can offer.
 
-    Google's own tools exclude functions before Gemini 3. From then on, the history must repeat their calls
-    and results unchanged, which clients of other formats cannot do
-    (ai.google.dev/gemini-api/docs/tool-combination).
+    The result is empty if the request also has functions. Models before Gemini 3 do not accept both. Gemini 3
+    does, but then the history must repeat the calls and results of Google's tools unchanged, and clients of
+    other formats cannot store them (ai.google.dev/gemini-api/docs/tool-combination).
     """
     has_functions = any(isinstance(tool, Tool) for tool in request.tools)
     return {} if has_functions else quirks.running(SERVER_TOOLS)

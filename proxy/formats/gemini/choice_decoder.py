@@ -1,4 +1,4 @@
-"""Decoder of one candidate of a stream: Google's parts as neutral events."""
+"""Decoder of one candidate of a stream: turns Google's parts into neutral events."""
 
 from typing import Any
 
@@ -19,10 +19,11 @@ from proxy.formats.tool_calls import unique_call_id
 
 
 class ChoiceDecoder:
-    """Decode one candidate. Its events are added to `events`, which all choices of a stream share.
+    """Decodes one candidate, and adds its events to `events`, the list that all choices of a stream share.
 
-    Google does not mark where a part ends: text continues the open text, and thinking the open thinking. No
-    part ever waits for another, so that every part in the queue is open.
+    Google does not mark where a part ends. Text that arrives while a text is open continues this text, and
+    the same is true of thinking. Each part is closed before the next one starts, so no part waits in the
+    queue.
     """
 
     def __init__(self, choice: int, events: list[Event]) -> None:
@@ -59,7 +60,10 @@ class ChoiceDecoder:
             self.add_part(part, logprobs)
 
     def parse_partial_call(self, item: dict[str, Any]) -> None:
-        """Collect a call whose arguments arrive in pieces. Its events follow when it is complete."""
+        """Collect the pieces of a call's arguments.
+
+        The events of the call are added when the call is complete.
+        """
         call = item["functionCall"]
         if self.partial_call is None or call.get("name"):
             self.flush_partial_call()
@@ -88,9 +92,10 @@ class ChoiceDecoder:
                 self.add_complete_part(part)
 
     def continue_part(self, part: Text | Thinking, empty: Text | Thinking) -> QueuedPart:
-        """Return the open part if it has the same type, else start `empty`.
+        """Return the open part if it has the type of `part`; otherwise close it and start `empty`.
 
-        A Google signature without text belongs to the content after it, not to the open thinking.
+        A thinking part of Google that has a signature but no text never continues the open thinking, because
+        it signs the content after it.
         """
         stands_alone = isinstance(part, Thinking) and not part.text and part.origin == FORMAT
         if self.open_part is not None and type(self.open_part.part) is type(part) and not stands_alone:
@@ -123,7 +128,10 @@ class ChoiceDecoder:
         self.queue.complete(self.queue.add(QueuedPart(part)))
 
     def close_part(self, signature: str | None = None) -> None:
-        """End the open part. A text cites the sources known by now: Google sends them at the end."""
+        """End the open part. If it is a text, add the citations that have arrived by now.
+
+        Google sends its sources at the end of a response.
+        """
         self.flush_partial_call()
         queued, self.open_part = self.open_part, None
         if queued is None:

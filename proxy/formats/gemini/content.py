@@ -38,7 +38,10 @@ from proxy.formats.tool_calls import as_function_call
 from proxy.formats.tools.opaque_parts import call_text, code_text, output_text
 
 METADATA_FIELDS = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
-"""Fields beside the content of a response, which are opaque to other formats."""
+"""Fields of a candidate beside its content.
+
+They become opaque parts, because other formats have no such fields.
+"""
 PART_METADATA_FIELDS = (
     "videoMetadata",
     "mediaResolution",
@@ -50,7 +53,7 @@ PART_METADATA_FIELDS = (
     "speechMetadata",
     "spreadsheetMetadata",
 )
-"""Fields that describe a part's content, and that other formats do not support."""
+"""Fields that describe the content of a part. Other formats do not support them."""
 NON_CONTENT_FIELDS = frozenset(("thought", "thoughtSignature", *PART_METADATA_FIELDS))
 CONTENT_FIELDS = (
     "text",
@@ -63,7 +66,10 @@ CONTENT_FIELDS = (
     "toolCall",
     "toolResponse",
 )
-"""A part has one of these fields; its other fields describe that one."""
+"""The fields that hold the content of a part.
+
+A part has one of them, and its other fields describe this content.
+"""
 GOOGLE_FILE_PREFIXES = ("https://generativelanguage.googleapis.com/", "gs://", "files/")
 DEFAULT_IMAGE_TYPE, DEFAULT_FILE_TYPE = "image/jpeg", "application/octet-stream"
 
@@ -71,8 +77,9 @@ DEFAULT_IMAGE_TYPE, DEFAULT_FILE_TYPE = "image/jpeg", "application/octet-stream"
 def parse_part(part: dict[str, Any]) -> list[Part]:
     """Parse one of Google's parts. Raises InvalidRequest.
 
-    An empty part gives no neutral part. A signature of content comes before it, and so does the thinking in
-    the seal of a call. Calls and results have no id yet if Google's part has none.
+    An empty part yields no neutral part. If text or media is signed, the signature becomes a thinking part
+    before it. If the signature of a call is a seal, the sealed thinking is put before the call. Calls and
+    results get an empty id if Google's part has none.
     """
     signature = parse_signature(part)
     name = content_field(part)
@@ -97,7 +104,10 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
 
 
 def opaque_text(field: str, value: dict[str, Any]) -> str:
-    """Return what a part of Google's own tools says; empty for results that only Google reads."""
+    """Return the text of a part that comes from one of Google's own tools.
+
+    It is empty if only Google can read the part.
+    """
     match field:
         case "executableCode":
             return code_text(value.get("code"), value.get("language"))
@@ -138,7 +148,8 @@ def parse_content(field: str, value: Any) -> list[Part]:
 def parse_blob(blob: Blob) -> Image | File:
     """Parse inline data.
 
-    Google accepts both alphabets of base64, and its SDK sends the URL-safe one, which no other API accepts.
+    Google accepts the standard and the URL-safe alphabet of base64. Google's SDK sends the URL-safe one,
+    which no other API accepts.
     """
     data = blob.data.translate(URL_SAFE_BASE64)
     if blob.mime_type.startswith("image/"):
@@ -147,7 +158,11 @@ def parse_blob(blob: Blob) -> Image | File:
 
 
 def parse_file(data: FileData) -> Image | File:
-    """Parse a file. Only Google can read a file that is stored at Google; others are plain URLs."""
+    """Parse a file.
+
+    A file that Google stores keeps Google as its origin, because no other provider can read it. Any other
+    file is a plain URL.
+    """
     media_type = data.mime_type or guess_media_type(data.file_uri)
     if data.file_uri.startswith(GOOGLE_FILE_PREFIXES):
         return File(media_type=media_type, file_id=data.file_uri, name=data.display_name, origin=FORMAT)
@@ -157,7 +172,7 @@ def parse_file(data: FileData) -> Image | File:
 
 
 def parse_tool_call(call: FunctionCall, signature: str | None) -> list[Part]:
-    """Parse a call, with the thinking before it if its signature is a seal."""
+    """Parse a call. If its signature is a seal, the sealed thinking comes before the call."""
     arguments = encode(call.args).decode() if call.args is not None else ""
     parsed = ToolCall(id=call.id or "", name=call.name, arguments=arguments, origin=FORMAT)
     sealed = unseal(signature or "")
@@ -197,7 +212,8 @@ def parse_function_response(response: Any) -> tuple[str, bool]:
 def render_parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
     """Render parts as Google's.
 
-    A signature of content that is not a call returns to that content. Records of other formats are left out.
+    A signature in a thinking part without text goes to the text or media after it, or to an empty part if
+    something else follows. Opaque parts of other formats are left out.
     """
     rendered: list[dict[str, Any]] = []
     signature: str | None = None
@@ -250,7 +266,7 @@ def render_arguments(call: ToolCall) -> dict[str, Any]:
 
 
 def parse_object(text: str) -> dict[str, Any] | None:
-    """Return the JSON object in a text; None if the text is not one."""
+    """Return the JSON object that a text contains; None if the text is not a JSON object."""
     if not text.lstrip().startswith("{"):
         return None
     try:

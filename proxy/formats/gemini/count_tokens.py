@@ -14,7 +14,10 @@ from proxy.formats.neutral import Usage
 from proxy.formats.quirks import Quirks
 
 BYTES_PER_TOKEN = 4
-"""Bytes of text in a token, for an estimate and not for a bound."""
+"""The assumed number of bytes in a token.
+
+It is good enough for an estimate, but not for an upper bound.
+"""
 
 
 class GenerateContentFields(msgspec.Struct):
@@ -25,7 +28,7 @@ class GenerateContentFields(msgspec.Struct):
 
 
 class CountTokensFields(msgspec.Struct):
-    """Either contents alone, or the complete request to count."""
+    """Fields of a countTokens request: either contents alone, or a complete request."""
 
     contents: Contents | None = None
     request: GenerateContentFields | None = field(name="generateContentRequest", default=None)

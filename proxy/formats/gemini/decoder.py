@@ -1,6 +1,7 @@
 """Decoder of streamGenerateContent (ai.google.dev/api/generate-content).
 
-Each event of the stream is a complete response that holds only what is new. Its lines end in CRLF.
+Each event of the stream has the form of a complete response, but contains only the new content. Lines end
+with CRLF.
 """
 
 from contextlib import suppress
@@ -26,10 +27,10 @@ BAD_GATEWAY = 502
 
 
 class StreamDecoder:
-    """Decode a stream of generateContent into neutral events.
+    """Decodes a stream of streamGenerateContent into neutral events.
 
     Google ends a response by closing the connection, and older models send a finish reason in every chunk.
-    Therefore the decoder knows only at the end of the connection which choices have finished.
+    Therefore, the decoder cannot know before the end of the connection which choices have finished.
     """
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class StreamDecoder:
             self.parse_chunk(chunk, data)
 
     def keep_non_event(self, data: bytes) -> None:
-        """Keep bytes that are not an event: they may be the body of an error."""
+        """Keep bytes that are not an event, because they may be the body of an error."""
         if not data.startswith(b":"):
             self.non_event_bytes.add(data)
 
@@ -126,7 +127,7 @@ class StreamDecoder:
                 reader.add_tokens(estimate_text_tokens(event.text))
 
     def parse_usage(self, metadata: Any) -> None:
-        """Report the usage if it changed."""
+        """Read usageMetadata, and add a usage event if the usage has changed."""
         self.usage_reader.read_metadata(metadata)
         usage = self.usage_reader.reported
         if usage is not None and usage != self.usage:
@@ -138,7 +139,7 @@ class StreamDecoder:
         self.events.append(Failed(error=error))
 
     def fail_with_kept_error(self, default: ApiError, status: int) -> None:
-        """Fail with the error in the kept bytes, or with `default` if they hold none."""
+        """Fail with the error that the kept bytes contain, or with `default` if they contain none."""
         body = self.non_event_bytes.data
         self.fail(parse_error(status, body) if find_error(body) else default)
 

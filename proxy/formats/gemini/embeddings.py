@@ -1,4 +1,4 @@
-"""Embeddings (ai.google.dev/api/embeddings), and the base of requests that generate nothing."""
+"""Embeddings (ai.google.dev/api/embeddings), and the base class of requests without generated output."""
 
 from typing import Annotated, Any
 
@@ -53,7 +53,7 @@ class BatchEmbedContentsFields(msgspec.Struct):
 
 
 class ConvertibleEmbedFields(msgspec.Struct):
-    """Fields of a request for one vector that other formats support."""
+    """The fields of a request for one vector that can be converted to other formats."""
 
     content: dict[str, Any]
     model: Any = None
@@ -62,7 +62,10 @@ class ConvertibleEmbedFields(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """Return the text of all parts, which make one vector. Raises UnsupportedFeature."""
+        """Return the joined text of all parts, because they are embedded as one vector.
+
+        Raises UnsupportedFeature.
+        """
         parts = self.content.get("parts")
         given = [
             part.get("text")
@@ -95,7 +98,7 @@ decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class NonGeneratingRequest(WithoutAccountIds):
-    """Base of requests whose responses are non-streaming, and have no output tokens."""
+    """Base class of requests that have no output tokens, and whose responses do not stream."""
 
     stream_content_type = EVENT_STREAM_TYPE
     render_keepalive = staticmethod(keepalive_comment)
@@ -124,7 +127,7 @@ class NonGeneratingRequest(WithoutAccountIds):
 
 
 class EmbeddingRequestBase(NonGeneratingRequest):
-    """Base of requests for vectors. `items` holds one object for each vector."""
+    """Base class of requests for vectors. `items` contains one object for each vector."""
 
     def __init__(self, body: bytes, fields: dict[str, Any], model: str, max_input_tokens: int) -> None:
         super().__init__(body, fields, model, max_input_tokens)
@@ -213,7 +216,7 @@ def embedded_content_tokens(content: dict[str, Any]) -> int:
 
 
 def render_embed_request(texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
-    """Return path and body of a request that embeds these texts, each by itself."""
+    """Return the path and body of a request for one vector for each text."""
     size = {"outputDimensionality": dimensions} if dimensions is not None else {}
     requests = [{"model": f"models/{model}", "content": {"parts": [{"text": text}]}} | size for text in texts]
     return f"{model_path(model)}:{BatchEmbedContentsRequest.action}", {"requests": requests}
@@ -235,7 +238,7 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
 
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, or None; and 0 output tokens."""
+    """Return the reported usage, or None, and the number of output tokens, which is always 0."""
     try:
         return parse_embedding_usage(decode_available_fields(body).get("usageMetadata")), 0
     except DECODE_ERRORS:

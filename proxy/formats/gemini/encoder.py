@@ -1,6 +1,7 @@
 """Encoder of streamGenerateContent.
 
-Each event of the stream is a complete response that holds only what is new. Its lines end in CRLF.
+Each event of the stream has the form of a complete response, but contains only the new content. Lines end
+with CRLF.
 """
 
 from collections import defaultdict
@@ -45,7 +46,10 @@ from proxy.formats.neutral import (
 
 
 class OpenPart:
-    """State of a part that has started. A call is sent complete, in one chunk."""
+    """The content of a part that has started and not ended.
+
+    Calls need it, because they are sent complete in one chunk.
+    """
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -67,9 +71,10 @@ class OpenPart:
 
 
 class StreamEncoder:
-    """Encode neutral events as a stream of generateContent.
+    """Encodes neutral events as a stream of streamGenerateContent.
 
-    With `as_array` the stream is one JSON array, as Google sends it to clients without `alt=sse`.
+    If `as_array` is set, the stream is one JSON array. Google sends this form if the URL does not have
+    `alt=sse`.
     """
 
     def __init__(self, request: Request, as_array: bool = False) -> None:
@@ -113,7 +118,7 @@ class StreamEncoder:
     def finish(self) -> bytes:
         """Return the last chunk, with the finish reasons and the usage.
 
-        A stream in which no choice has finished gets no such chunk.
+        If no choice has finished, there is no such chunk.
         """
         if self.has_failed:
             return b""
@@ -121,7 +126,7 @@ class StreamEncoder:
         return last + self.framing.end()
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        """Render an error in a stream that has started, with the end of the stream."""
+        """Render an error inside of a started stream, and end the stream."""
         self.has_failed = True
         return self.framing.frame(render_error(error, request_id)) + self.framing.end()
 
@@ -201,14 +206,14 @@ class StreamEncoder:
         return b""
 
     def end_thinking(self, choice: int, part: Thinking) -> bytes:
-        """Render the signature. It comes in an empty part, because the text has been sent."""
+        """Render the signature in a part without text, because the text has already been sent."""
         self.call_seals[choice].sign(part)
         (rendered,) = render_parts([part])
         return self.chunk(choice, [rendered | {"text": ""}]) if "thoughtSignature" in rendered else b""
 
 
 class EventFraming:
-    """Frame chunks as server-sent events. Google's SDK fails on comments, so there are none."""
+    """Frames chunks as server-sent events. It sends no comments, because Google's SDK fails on them."""
 
     def frame(self, chunk: bytes) -> bytes:
         return b"data: " + chunk + b"\r\n\r\n"
@@ -218,7 +223,7 @@ class EventFraming:
 
 
 class ArrayFraming:
-    """Frame chunks as elements of one JSON array."""
+    """Frames chunks as elements of one JSON array."""
 
     def __init__(self) -> None:
         self.is_started = False

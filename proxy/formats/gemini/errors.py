@@ -44,7 +44,7 @@ ERRORS = ErrorTable(
         ("DEADLINE_EXCEEDED", 408, "timeout", "timeout"),
     )
 )
-"""Errors by the names of google.rpc.Code, which Google sends in `status`."""
+"""Errors by the name of their google.rpc.Code, which Google sends in the field `status`."""
 CONTEXT_LENGTH_WORDS = ContextLengthWords(
     "exceeds the maximum number of tokens",
     "The input token count ({used}) exceeds the maximum number of tokens allowed ({limit}).",
@@ -56,9 +56,9 @@ INVALID_KEY_MARKERS = ("API_KEY_INVALID", "API_KEY_EXPIRED", "API key not valid"
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
-    """Parse any body into an error with a message.
+    """Parse the body of a failed response, which need not be valid JSON. The error always has a message.
 
-    If the status is 200 but the body holds an error, the status is the one that the error names.
+    If the HTTP status is 200 although the body contains an error, the status is taken from the error.
     """
     error = find_error(body)
     if status < 400:
@@ -98,7 +98,7 @@ def retry_delay(error: dict[str, Any]) -> float | None:
 def find_error(body: bytes) -> dict[str, Any]:
     """Return the error object of a body; empty if there is none.
 
-    Google sends it bare, or in a list if the stream is a list.
+    Google sends the object alone. If the stream is a JSON array, Google sends it as an element of an array.
     """
     try:
         return parse_error_object(msgspec.json.decode(body))
@@ -134,9 +134,9 @@ def error_message(error: dict[str, Any]) -> str:
 
 
 def plain_text(body: bytes) -> str:
-    """Return a body in plain text.
+    """Return a body that is plain text; empty if it is HTML or JSON.
 
-    A web page, or JSON without a message, contains no text for a client.
+    HTML, and JSON in which no message was found, contain no text for a client.
     """
     text = body[:MAX_MESSAGE_LENGTH].decode("utf-8", "replace").strip()
     return "" if text.startswith(("<", "{", "[")) or is_json(body) else text
@@ -167,9 +167,10 @@ def render_error(api_error: ApiError, request_id: str) -> bytes:
 
 
 def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
-    """Render an error as Google's.
+    """Render an error in Google's format.
 
-    The request's id is where Google sends its own. `reason` is the vendor-neutral code in Google's spelling.
+    The request id is in the field in which Google sends its own request ids. `reason` is the gateway's error
+    code in upper case, like Google's reasons.
     """
     error = with_context_length_words(error, CONTEXT_LENGTH_WORDS)
     details: list[dict[str, Any]] = [
@@ -192,5 +193,5 @@ def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
 
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:
-    """Render an error as an event of a stream that has started."""
+    """Render an error as an event inside of a started stream."""
     return b"data: " + render_error(api_error, request_id) + b"\r\n\r\n"

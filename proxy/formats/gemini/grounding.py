@@ -1,6 +1,6 @@
 """Sources of a response, parsed and rendered (ai.google.dev/api/generate-content#GroundingMetadata).
 
-Google counts in bytes of UTF-8, over the complete text of a response.
+Google's positions are byte offsets into the UTF-8 encoding of the complete text of a response.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,11 @@ from proxy.formats.neutral import Citation, Part, Refusal, Text
 
 QUERY_FIELDS = ("webSearchQueries", "imageSearchQueries")
 SOURCE_KINDS = ("web", "image", "maps")
-"""Kinds of sources that Google has found."""
+"""The fields of a grounding chunk that tell which kind of source Google has found."""
 
 
 class Source(WireStruct):
-    """A source. `text` is what a retrieval found; a web search reports no text."""
+    """A source. `text` is the passage that a retrieval has found. A web search reports no text."""
 
     uri: str | None = None
     title: str | None = None
@@ -48,11 +48,12 @@ class Grounding(WireStruct):
 
 
 class GroundingUsage:
-    """Count Google's searches for a response, over all of its candidates and chunks.
+    """Counts the searches that Google made for a response, over all candidates and chunks of the response.
 
-    Empty and repeated queries are not billed (ai.google.dev/gemini-api/docs/google-search, "Pricing").
-    Queries to Google Maps are listed with web queries, and only the resulting sources tell them apart
-    (.../maps-grounding). If there are sources of both kinds, one query counts for maps.
+    Empty and repeated queries are not billed (ai.google.dev/gemini-api/docs/google-search, "Pricing"). Google
+    lists queries to Google Maps together with web queries. Only the sources that they found show whether
+    there was a query to Google Maps (.../maps-grounding). If there are sources from Google Maps and from the
+    web, one query counts as a query to Google Maps, and the others as web searches.
     """
 
     def __init__(self) -> None:
@@ -78,7 +79,7 @@ class GroundingUsage:
 
     @property
     def billable_extras(self) -> dict[str, int]:
-        """Web searches and map lookups, by kind."""
+        """The number of web searches and Google Maps queries, by kind."""
         count = len(self.queries)
         if "maps" not in self.source_kinds:
             return reported_calls(web_search=count)
@@ -88,7 +89,7 @@ class GroundingUsage:
 
 
 def parse_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]:
-    """Return the web pages that each text of a response cites."""
+    """Return the citations of web pages in each text of a response."""
     try:
         grounding = msgspec.convert(metadata, Grounding)
     except msgspec.ValidationError:
@@ -103,9 +104,10 @@ def parse_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]
 
 
 def span_position(texts: Sequence[str], first: int, last: int) -> tuple[int, int, int]:
-    """Return the text that contains these bytes of all texts, and their characters in it.
+    """Return which text contains a span of bytes, and the span's first and last character in this text.
 
-    The span is empty if no text contains them.
+    `first` and `last` are byte offsets into all texts together. If no text contains them, the returned span
+    is empty.
     """
     for number, text in enumerate(texts):
         data = text.encode()

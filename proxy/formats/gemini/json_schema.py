@@ -1,6 +1,9 @@
-"""Google's schemas, parsed as JSON Schema (ai.google.dev/api/caching#Schema, a subset of OpenAPI 3.0).
+"""Conversion of Google's schemas to JSON Schema.
 
-Nothing is rendered back: Google accepts JSON Schema in `parametersJsonSchema` and `responseJsonSchema`.
+Google's schemas are a subset of OpenAPI 3.0 (ai.google.dev/api/caching#Schema).
+
+The other direction needs no conversion, because Google accepts JSON Schema in `parametersJsonSchema` and
+`responseJsonSchema`.
 """
 
 from typing import Any
@@ -10,13 +13,13 @@ from proxy.formats.gemini.wire import to_camel_case
 INTEGER_KEYWORDS = frozenset(
     ["maxItems", "minItems", "maxLength", "minLength", "maxProperties", "minProperties"]
 )
-"""Keywords with 64-bit integers, which protocol buffers write as strings."""
+"""Keywords whose value is a 64-bit integer. In JSON, protocol buffers write such integers as strings."""
 MAPS_OF_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternProperties"))
 JSON_SCHEMA_NAMES = {"defs": "$defs", "ref": "$ref"}
 
 
 def to_json_schema(schema: Any) -> Any:
-    """Convert a schema: lower-case types, null as a type, counts as numbers."""
+    """Convert a schema: types to lower case, `nullable` to the type null, and counts to numbers."""
     if isinstance(schema, list):
         return [to_json_schema(item) for item in schema]
     if not isinstance(schema, dict):

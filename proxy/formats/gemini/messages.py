@@ -1,7 +1,7 @@
-"""Conversations, parsed into neutral messages and rendered in the order that Gemini requires.
+"""The conversation of a request, parsed and rendered.
 
-The user begins, user and model alternate, and the turn after calls holds a result for each of them
-(ai.google.dev/gemini-api/docs/function-calling).
+Gemini requires an order: the first turn is the user's, the turns of user and model alternate, and the turn
+after function calls contains one result for each call (ai.google.dev/gemini-api/docs/function-calling).
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ from proxy.formats.reasoning import SKIP_SIGNATURE, is_gemini_3
 from proxy.formats.tool_calls import ToolCallLinker, has_id, has_name, is_next
 
 EMPTY_USER_TURN: dict[str, Any] = {"role": "user", "parts": [{"text": ""}]}
-"""A turn of the user without content, which Gemini accepts as the first one."""
+"""A user turn without content, which Gemini accepts as the first turn."""
 MISSING_RESULT_TEXT = "The tool gave no result."
 Turn = tuple[str, list[Part]]
 Role = Literal["user", "assistant"]
@@ -48,8 +48,8 @@ ROLES: dict[str, Role] = {"user": "user", "function": "user", "model": "assistan
 def parse_messages(contents: list[WireTurn] | WireTurn) -> tuple[Message, ...]:
     """Parse the turns of a conversation. Raises InvalidRequest.
 
-    Google's SDKs keep each chunk of a stream as a content of its own. Neighbouring contents of one role are
-    one turn.
+    Google's SDKs add each chunk of a stream to the history as a separate content. Therefore, neighbouring
+    contents of the same role are parsed as one message.
     """
     linker = ToolCallLinker(numbered_call_id, (has_id, has_name, is_next))
     turns = [(parse_role(turn, position), turn) for position, turn in enumerate(as_content_list(contents))]
@@ -71,7 +71,10 @@ def parse_role(content: WireTurn, position: int) -> Role:
 
 
 def parse_items(items: list[dict[str, Any]], *, joins_texts: bool) -> list[Part]:
-    """Parse the parts of one turn. Its thoughts, and the texts of the model, may be in pieces."""
+    """Parse the parts of one turn.
+
+    A thought may be split into several parts; a text of the model may be, too.
+    """
     parts: list[Part] = []
     start, was_thought = 0, False
     for item in items:
@@ -87,10 +90,12 @@ def parse_items(items: list[dict[str, Any]], *, joins_texts: bool) -> list[Part]
 
 
 def place_sealed(parts: list[Part], sealed: list[Thinking], start: int, default: int) -> None:
-    """Put the thinking of a seal where the client has kept it, among the parts from `start` on.
+    """Insert sealed thinking at the place of the thoughts that it belongs to.
 
-    It has kept the text as thoughts without a signature, or the same thinking in another seal. If it has kept
-    neither, the thinking is put at `default`.
+    Only the parts from `start` on are searched.
+
+    The client may have kept the text of the thinking as thoughts without a signature, or the same thinking in
+    another seal. These parts are replaced. If there are none, the thinking is inserted at `default`.
     """
     kept = [
         (index, part)
@@ -104,12 +109,15 @@ def place_sealed(parts: list[Part], sealed: list[Thinking], start: int, default:
 
 
 def with_text(thinking: Thinking, text: str) -> Thinking:
-    """Return thinking with its text, which earlier versions of the gateway did not seal."""
+    """Return sealed thinking with a text.
+
+    Seals from earlier versions of the gateway do not contain the text.
+    """
     return thinking if thinking.text else replace(thinking, text=text)
 
 
 def is_summary(part: Thinking) -> bool:
-    """Return whether a thought has no signature, and the client's format as its only known origin."""
+    """Return whether a thought has no signature. Nothing shows which vendor's model wrote it."""
     return part.origin == FORMAT and part.signature is None
 
 
@@ -124,9 +132,9 @@ def add_part(parts: list[Part], part: Part, *, joins_texts: bool, joins_thoughts
 
 
 def numbered_call_id(_call_id: str, number: int) -> str:
-    """Return an id that depends on its number only.
+    """Return an id that depends only on the number of the call.
 
-    The same history is the same prompt each time, so that providers can cache it.
+    The same history therefore always becomes the same prompt, so that providers can cache it.
     """
     return f"call_{number:024d}"
 
@@ -134,7 +142,8 @@ def numbered_call_id(_call_id: str, number: int) -> str:
 def link_turn(parts: list[Part], linker: ToolCallLinker) -> list[Part]:
     """Give each call a unique id and each result the id of its call.
 
-    Gemini's clients leave ids out, and repeat them. Results answer the calls of the last turn with calls.
+    Clients of Gemini may leave ids out, or use an id for several calls. A result belongs to a call of the
+    last turn that has calls.
     """
     if any(isinstance(part, ToolCall) for part in parts):
         linker.start_turn()
@@ -153,7 +162,7 @@ def link_part(part: Part, linker: ToolCallLinker) -> Part:
 
 
 def as_content_list(contents: list[WireTurn] | WireTurn) -> list[WireTurn]:
-    """Return the contents, without results that are sent twice."""
+    """Return the contents as a list, without results that the client has sent twice."""
     turns = contents if isinstance(contents, list) else [contents]
     kept = without_repeated_results(map(content_parts, turns))
     return [replace(turn, parts=parts) for turn, parts in zip(turns, kept, strict=True)]
@@ -186,7 +195,7 @@ def parse_system(instruction: WireTurn | str | None) -> tuple[Text, ...]:
 def render_messages(request: Request) -> list[dict[str, Any]]:
     """Render the conversation.
 
-    Raises UnsupportedFeature for a result that answers no call of the turn before it.
+    Raises UnsupportedFeature for a result that does not belong to a call of the turn before it.
     """
     turns = merge_turns(request)
     repeated = repeated_ids(turns)
@@ -227,7 +236,7 @@ def merge_turns(request: Request) -> list[Turn]:
 def is_supported(part: Part) -> bool:
     """Return whether Gemini accepts a part.
 
-    Only the origin of thinking and of opaque parts reads them.
+    Gemini does not understand thinking and opaque parts of other vendors.
     """
     match part:
         case Text(text=text) | Refusal(text=text):
@@ -248,7 +257,8 @@ def repeated_ids(turns: list[Turn]) -> set[str]:
 def prepare_calls(calls: list[ToolCall], model: str, repeated: set[str]) -> list[ToolCall]:
     """Return the calls of a turn as Google accepts them.
 
-    Only Google's own signatures stay, the first call has one for Gemini 3, and ids are unique.
+    Signatures of other vendors are removed. If the model is Gemini 3, the first call always gets a signature,
+    because Gemini 3 requires one. Ids that several calls share are removed.
     """
     prepared = [
         replace(call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT)
@@ -260,7 +270,7 @@ def prepare_calls(calls: list[ToolCall], model: str, repeated: set[str]) -> list
 
 
 def with_calls(parts: list[Part], calls: list[ToolCall]) -> list[Part]:
-    """Return the same parts with these calls in place of their own."""
+    """Return the parts, with their calls replaced by `calls` in the same order."""
     rest = iter(calls)
     return [next(rest) if isinstance(part, ToolCall) else part for part in parts]
 
@@ -286,7 +296,11 @@ def render_user_turn(
 
 
 def match_results(calls: list[ToolCall], results: list[ToolResult]) -> list[ToolResult]:
-    """Return a result for each call: the one with its id, or the next one with its name or none."""
+    """Return one result for each call, and remove it from `results`.
+
+    It is the result with the id of the call. If there is none, it is the next result that has the name of the
+    call, or no name. A call without a result gets an error.
+    """
     matched: list[ToolResult | None] = []
     for call in calls:
         matched.append(next((result for result in results if result.call_id == call.id), None))
@@ -300,7 +314,7 @@ def match_results(calls: list[ToolCall], results: list[ToolResult]) -> list[Tool
 
 
 def remove_by_identity(taken: ToolResult | None, results: list[ToolResult]) -> None:
-    """Remove a result by identity: equal results may answer different calls."""
+    """Remove one result by identity, because equal results may belong to different calls."""
     results[:] = [result for result in results if result is not taken]
 
 
@@ -309,10 +323,10 @@ def result_media(result: ToolResult) -> list[Image | File]:
 
 
 def render_tool_result(call: ToolCall, result: ToolResult, media_in_result: bool) -> dict[str, Any]:
-    """Render a result.
+    """Render the result of a call.
 
-    From Gemini 3 on, media are inside of the result ("Multimodal function responses"); before, they follow
-    it.
+    Gemini 3 and later models accept media inside of a result ("Multimodal function responses"). For earlier
+    models, `media_in_result` is false, and the caller puts the media after the result.
     """
     media = [render_media(item) for item in result_media(result)]
     response = ({"id": call.id} if call.id else {}) | {

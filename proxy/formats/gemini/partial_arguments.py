@@ -1,4 +1,4 @@
-"""Arguments of a call that arrive in pieces (`partialArgs`).
+"""Function calls whose arguments arrive in pieces (`partialArgs`).
 
 See cloud.google.com/vertex-ai/generative-ai/docs/multimodal/function-calling, "Streaming function calls".
 """
@@ -13,7 +13,10 @@ VALUE_FIELDS = ("stringValue", "numberValue", "boolValue", "nullValue")
 
 
 def is_partial_call(item: dict[str, Any], open_call: "PartialFunctionCall | None") -> bool:
-    """Return whether a part starts, continues or ends such a call. Only its start has a name."""
+    """Return whether a part belongs to a call whose arguments arrive in pieces.
+
+    Only the first part of such a call has a name.
+    """
     call = item.get("functionCall")
     if not isinstance(call, dict):
         return False
@@ -21,7 +24,7 @@ def is_partial_call(item: dict[str, Any], open_call: "PartialFunctionCall | None
 
 
 class PartialFunctionCall:
-    """A call whose arguments are arriving."""
+    """A call that is not complete yet, with the arguments that have arrived."""
 
     def __init__(self, item: dict[str, Any]) -> None:
         fields = {name: item["functionCall"].get(name) for name in ("id", "name")}
@@ -56,7 +59,7 @@ class PartialFunctionCall:
 
 
 def set_path(target: Any, path: list[int | str], value: Any) -> None:
-    """Set the value at a path. A text is appended to the text that is there."""
+    """Set the value at a path. If the old and the new value are texts, append the new one to the old one."""
     for step, following in pairwise(path):
         inner = get_member(target, step)
         if not isinstance(inner, dict | list):

@@ -1,7 +1,7 @@
 """Pass-through of generateContent and streamGenerateContent (ai.google.dev/api/generate-content).
 
-The gateway forwards the client's bytes except for the fields that it must set, so it decodes only the fields
-that it must know.
+The gateway decodes only the fields that it must know. It changes only the fields that it must set, and
+forwards all other bytes of the client unchanged.
 """
 
 from contextlib import suppress
@@ -62,15 +62,17 @@ from proxy.formats.streaming.sse import EventSplitter, EventTooLong, at_event_bo
 
 EVENT_STREAM_TYPE = "text/event-stream"
 AUDIO_MARKERS = (b"audio", b"video", b"fileUri", b"file_uri", b"cachedContent", b"cached_content")
-"""Bytes in a request that may contain audio, directly or by reference."""
+"""If a request contains one of these byte strings, it may contain audio, directly or by reference."""
 EVENT_END = b"\r\n\r\n"
 KEEPALIVE_JSON = b"\r\n"
 """White space between the elements of a JSON array."""
 KEEPALIVE_EVENT = (
     b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}' + EVENT_END
 )
-"""A chunk with an empty text, which all SDKs accept. Google's Python SDK fails on comments, and its older
-JavaScript SDK on a blank line."""
+"""A chunk with an empty text, which all of Google's SDKs accept.
+
+The Python SDK fails on comments, and the older JavaScript SDK fails on a blank line.
+"""
 GENERATION_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationFields))
 BOUNDED_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(RequestFields)) | {"model"}
 ROUTING_FIELDS = ("routingConfig", "modelSelectionConfig", "modelConfig")
@@ -85,8 +87,8 @@ EMPTY_RESPONSE = ResponseFacts()
 class GenerateContentRequest(WithoutAccountIds):
     """A client's request in this format.
 
-    The URL names the model and says whether to stream. With `as_array` the client wants its stream as one
-    JSON array, as Google sends it without `alt=sse`.
+    The URL names the model and says whether to stream. If `as_array` is set, the client expects its stream as
+    one JSON array. Google sends this form if the URL does not have `alt=sse`.
     """
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False, *, as_array: bool = False) -> None:
@@ -130,9 +132,9 @@ class GenerateContentRequest(WithoutAccountIds):
         return request_path(model, self.facts.stream)
 
     def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
-        """Return the body with a limit, if one is given, and without results that are sent twice.
+        """Return the body with the output limit `max_tokens`, if given, and without repeated results.
 
-        The URL names the model.
+        The body does not need the name of the model, because the URL contains it.
         """
         fields = self.contents_without_repeats()
         if max_tokens is not None:
@@ -140,7 +142,7 @@ class GenerateContentRequest(WithoutAccountIds):
         return replace_fields(self.body, fields) if fields else self.body
 
     def contents_without_repeats(self) -> dict[str, Any]:
-        """Return the contents if results had to be removed from them, else no field."""
+        """Return the field `contents` if results must be removed from it, otherwise an empty dict."""
         contents = self.request.messages
         parts = [dict_items(content.get("parts")) for content in contents]
         kept = list(without_repeated_results(parts))
@@ -156,7 +158,7 @@ class GenerateContentRequest(WithoutAccountIds):
         }
 
     def settings_with_limit(self, max_tokens: int) -> dict[str, Any]:
-        """Return the generation settings with an output limit, under the name that the client uses."""
+        """Return the generation settings with an output limit, in the field name that the client uses."""
         is_snake = self.request.settings is None and self.request.snake_settings is not None
         name = "generation_config" if is_snake else "generationConfig"
         raw_settings = decode_fields(self.body).get(name, NULL)
@@ -181,7 +183,7 @@ class GenerateContentRequest(WithoutAccountIds):
 
 
 def check_letters_of(fields: dict[str, Any], request: RequestFields) -> None:
-    """Raise InvalidRequest for a setting or a tool whose name differs in case."""
+    """Raise InvalidRequest if the name of a setting or a tool differs from a known name only in its case."""
     check_nested(request.tools, TOOL_FIELDS, "tools.")
     if request.settings is not None or request.snake_settings is not None:
         name = "generation_config" if request.settings is None else "generationConfig"
@@ -189,7 +191,7 @@ def check_letters_of(fields: dict[str, Any], request: RequestFields) -> None:
 
 
 def routing_fields(fields: dict[str, Any]) -> tuple[str, ...]:
-    """Return the generation settings by which another model may answer (SDK `google-genai`)."""
+    """Return the generation settings through which another model may respond (SDK `google-genai`)."""
     settings = [as_dict(fields.get(name)) for name in ("generationConfig", "generation_config")]
     return tuple(
         name
@@ -211,7 +213,7 @@ def validate_request(request: RequestFields, model: str, n: int) -> None:
 
 
 def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
-    """Return the bounds of what a rendered request can use: input tokens, and calls of Google's own tools."""
+    """Return upper bounds for a rendered request: its input tokens, and its calls of Google's own tools."""
     request = convert_json(body, RequestFields)
     return RequestFacts(
         model=model,
@@ -221,7 +223,7 @@ def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
 
 
 def max_input_tokens(request: RequestFields, settings: GenerationFields, model: str) -> int:
-    """Return an upper bound of the input tokens, without what Google's own tools fetch."""
+    """Return an upper bound of the input tokens. It does not include what Google's own tools fetch."""
     image = token_bounds.max_image_tokens(model)
     messages = sum(
         token_bounds.TOKENS_PER_MESSAGE + prompt_tokens(message, image) for message in request.messages
@@ -254,7 +256,10 @@ def server_tool_names(tools: Any) -> list[str]:
 
 
 def max_billable_extras(tools: Any) -> dict[str, int]:
-    """Return how often each tool may be called. Google has no limit that a request could set."""
+    """Return how often Google may call each tool.
+
+    A request cannot limit this, so it is an assumed maximum.
+    """
     return dict.fromkeys((TOOL_KINDS.get(name, name) for name in server_tool_names(tools)), DEFAULT_MAX_CALLS)
 
 
@@ -264,10 +269,10 @@ def prompt_tokens(value: Any, image_tokens: int) -> int:
 
 
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
-    """Return the tokens of an image or a reference, and the fields that they include.
+    """Return the tokens of an image or of referenced content, and the fields that they include.
 
-    Inline images count by a formula, and referenced content as the longest that it may be. Other parts give
-    None.
+    An inline image counts as the maximum for an image of this model. Referenced content counts as the maximum
+    for any content. Return None for other parts.
     """
     match part:
         case {"mimeType": str(mime), "data": str()} | {"mime_type": str(mime), "data": str()} if (
@@ -281,7 +286,7 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 
 
 class StreamMeter(OutputMeter):
-    """Meter a stream while it passes. Comments are removed: Google's SDK fails on them."""
+    """Meters a stream while it passes. It removes comments, because Google's SDK fails on them."""
 
     def __init__(self, *, as_array: bool = False) -> None:
         self.usage_reader = StreamUsage()
@@ -296,7 +301,7 @@ class StreamMeter(OutputMeter):
         return self.usage_reader.is_complete
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes from the provider, and return those for the client."""
+        """Accept bytes from the provider, and return bytes for the client."""
         try:
             return b"".join([self.forward_event(event) for event in self.splitter.feed(data)])
         except EventTooLong:
@@ -304,11 +309,11 @@ class StreamMeter(OutputMeter):
             return self.splitter.finish() + data
 
     def finish(self) -> bytes:
-        """Return the rest of the stream. A last event without a blank line gets one, as clients require."""
+        """Return the rest of the stream. A blank line is added after the last event if it is missing."""
         rest = self.splitter.finish()
         last = self.forward_event(rest) if rest.strip() else b""
-        # Objects without known fields are forwarded, and Google's clients read them as empty chunks: if there
-        # is nothing else, the client has seen that the provider failed.
+        # Objects without known fields are forwarded, and Google's clients read them as empty chunks. If the
+        # stream contains nothing else, the provider has failed.
         self.provider_failed = self.provider_failed or (self.has_objects and not self.is_recognized)
         self.check_end()
         if self.framing is not None:
@@ -348,6 +353,6 @@ class StreamMeter(OutputMeter):
         reader.read_metadata(response.usage_metadata)
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        """Render the gateway's error in a stream that has started, with the end of the stream."""
+        """Render an error of the gateway inside of a started stream, and end the stream."""
         framing = self.framing or EventFraming()
         return framing.frame(render_error(error, request_id)) + framing.end()

@@ -1,4 +1,4 @@
-"""Thinking of the model: its settings in generationConfig, and its signatures.
+"""Thinking in Gemini's format: its settings in generationConfig, and its signatures.
 
 See ai.google.dev/api/generate-content#ThinkingConfig.
 """
@@ -19,23 +19,30 @@ SYNTHETIC_SIGNATURES = frozenset(
     for text in (SKIP_SIGNATURE, "context_engineering_is_the_way_to_go")
     for form in (text, base64.b64encode(text.encode()).decode())
 )
-"""These signatures as text, and as Google's SDK encodes them."""
+"""Signatures with which a client makes Gemini skip its check.
+
+Each one is here as text and as base64, because Google's SDK encodes it.
+"""
 DYNAMIC_BUDGET = -1
 BUDGET_BY_EFFORT = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576}
 MAX_BUDGET, MAX_PRO_BUDGET, MIN_PRO_BUDGET = 24_576, 32_768, 128
-"""Limits of ai.google.dev/gemini-api/docs/thinking, "Thinking budgets". Pro models always think."""
+"""Limits of a thinking budget (ai.google.dev/gemini-api/docs/thinking, "Thinking budgets").
+
+Pro models cannot turn thinking off, so they have a minimum.
+"""
 LEVEL_ALIASES = {"none": "minimal", "xhigh": "high"}
 PRO_LEVEL_ALIASES = {"none": "low", "minimal": "low", "xhigh": "high"}
 
 
 # Signatures ---------------------------------------------------------------------------------------
 #
-# `thoughtSignature` stands in the part beside its content (ai.google.dev/api/caching#Part). google-genai
-# declares it as bytes: its value must be base64, and comes back in the URL-safe alphabet of base64.
+# `thoughtSignature` is a field of a part, beside the content (ai.google.dev/api/caching#Part). The SDK
+# google-genai declares it as bytes, so its value must be base64. The SDK sends it back in the URL-safe
+# alphabet.
 
 
 def is_synthetic(signature: str) -> bool:
-    """Return whether a client has set a signature that only makes Gemini skip the check."""
+    """Return whether a signature only makes Gemini skip its check, and does not come from Gemini."""
     return signature.translate(URL_SAFE_BASE64).rstrip("=") in SYNTHETIC_SIGNATURES
 
 
@@ -51,11 +58,12 @@ def render_thinking(part: Thinking) -> dict[str, Any]:
 
 
 class CallSeals:
-    """Signs the calls of another vendor's response for a client of this format.
+    """Puts seals on the calls of another vendor's response, for clients of Gemini's format.
 
-    A call bears the thinking before it, because clients may keep the signatures of calls and leave thoughts
-    out. The first call always has a seal, which is replaced if the conversation goes on with Gemini 3: that
-    rejects a first call without a signature.
+    The seal of a call contains the thinking before the call, because clients may send back the signatures of
+    calls without the thoughts. The first call always gets a seal. If the conversation continues with Gemini
+    3, the gateway replaces the seal by a signature that Gemini 3 accepts, because it rejects a first call
+    without one.
     """
 
     def __init__(self) -> None:
@@ -63,7 +71,7 @@ class CallSeals:
         self.has_calls = False
 
     def sign(self, part: Part) -> Part:
-        """Return the part; a call with the signature for `thoughtSignature`."""
+        """Return the part. If it is a call, its signature is the value for `thoughtSignature`."""
         match part:
             case Thinking() if part.origin != FORMAT:
                 self.thinking.append(part)
@@ -89,7 +97,8 @@ class CallSeals:
 def parse_reasoning(config: ThinkingConfig | None) -> Reasoning | None:
     """Parse the thinkingConfig. A budget of 0 turns thinking off.
 
-    A configuration without a budget, a level or a request for thoughts leaves the amount to the model.
+    Return None if the configuration sets no budget and no level, and does not ask for thoughts: the model
+    then decides how much it thinks.
     """
     if config is None:
         return None
@@ -115,7 +124,10 @@ def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
 
 
 def render_thinking_level(reasoning: Reasoning, model: str) -> dict[str, Any]:
-    """Render a level, which Gemini 3 takes, or a budget like earlier models; never both."""
+    """Render the amount of thinking for Gemini 3: the budget if there is one, otherwise the level.
+
+    Gemini 3 rejects a request with both.
+    """
     if reasoning.budget is not None:
         return {"thinkingBudget": reasoning.budget}
     if reasoning.effort is None:

@@ -1,7 +1,8 @@
-"""Results that a client sends more often than it was asked for them.
+"""Removal of function results that a client sends more than once.
 
-Gemini refuses a turn whose results are not as many as the calls. Gemini CLI 0.61 sends each result of a
-resumed session twice: its record has it beside the call, and as a message.
+Gemini rejects a turn that does not have as many results as the turn before it has calls. If Gemini CLI 0.61
+resumes a session, it sends each result twice, because its log of the session contains the result beside the
+call and again as a message.
 """
 
 from collections import Counter
@@ -14,9 +15,10 @@ Parts = list[dict[str, Any]]
 
 
 def without_repeated_results(turns: Iterable[Parts]) -> Iterator[Parts]:
-    """Yield the parts of each turn without results beyond the calls of their id.
+    """Yield the parts of each turn, with only as many results for an id as there are calls with it.
 
-    A result without an id, or with one that no call has, stays: only Gemini can tell what it answers.
+    A result stays if it has no id, or an id that no call has, because the gateway cannot tell which call it
+    belongs to.
     """
     unanswered: Counter[str] = Counter()
     has_results = False
@@ -30,7 +32,7 @@ def without_repeated_results(turns: Iterable[Parts]) -> Iterator[Parts]:
 
 
 def is_repeated(part: dict[str, Any], unanswered: Counter[str]) -> bool:
-    """Return whether a part is a result whose calls are all answered; else count it as an answer."""
+    """Return whether a part is a result, and all calls with its id already have one. Count it as a result."""
     result_id = id_of(part, "functionResponse", "function_response")
     if result_id not in unanswered:
         return False

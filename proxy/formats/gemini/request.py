@@ -38,7 +38,8 @@ JSON_TYPE = "application/json"
 def request_path(model: str, stream: bool) -> str:
     """Return the path of a request.
 
-    The gateway always requests server-sent events: the array has no marks that separate its elements.
+    The gateway always requests a stream as server-sent events, because the elements of a JSON array cannot be
+    separated without parsing them.
     """
     return (
         f"{model_path(model)}:streamGenerateContent?alt=sse"
@@ -90,9 +91,10 @@ def parse_response_format(config: GenerationConfig) -> ResponseFormat | None:
 
 
 def cached_content_tools(body: WireRequest) -> list[ServerTool]:
-    """Return cached content, which Google stores, as a server tool.
+    """Return the request's cached content, which Google stores, as a server tool.
 
-    Other formats reject server tools of Google, so that the content is not dropped silently.
+    Other formats reject a server tool that refers to data of the caller. The content is therefore never
+    dropped silently.
     """
     if body.cached_content is None:
         return []
@@ -121,7 +123,7 @@ def unmapped_top_level(fields: dict[str, Any]) -> dict[str, Any]:
 def unmapped_config(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings without a neutral field.
 
-    Every response contains text, so that a request for text alone is not such a setting.
+    A setting that asks for text only is left out, because every response of the gateway can contain text.
     """
     known = {field.encode_name for field in msgspec.structs.fields(GenerationConfig)}
     unmapped = {name: value for name, value in config.items() if name not in known}
@@ -166,7 +168,7 @@ def render_max_tokens(rendered: RenderedRequest, request: Request, quirks: Quirk
 
 
 def inline_system_text(request: Request) -> list[Text]:
-    """Return the text of system messages: Gemini accepts it at the start only."""
+    """Return the text of system messages, because Gemini accepts such text only in the system instruction."""
     messages = [message for message in request.messages if message.role == "system"]
     return [part for message in messages for part in message.parts if isinstance(part, Text)]
 

@@ -48,7 +48,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "IMAGE_RECITATION": "content_filter",
 }
 MAX_TIMESTAMP = 2**32
-"""Larger times are in units other than seconds."""
+"""A larger `created` cannot be in seconds, and is left out."""
 WIRE_FINISH_REASONS: dict[FinishReason, str] = {
     "length": "MAX_TOKENS",
     "pause": "MAX_TOKENS",
@@ -101,7 +101,8 @@ def parse_choice(candidate: WireCandidate) -> Choice:
 def add_parts(parts: list[Part], found: list[Part]) -> None:
     """Add the parts of one item.
 
-    A signature that follows its text in an empty item is put before the text, as signatures of content are.
+    If a signature arrives in an empty item after its text, it is put before the text, because neutral
+    signatures of content come before the content.
     """
     match parts[-1] if parts else None, found:
         case Text(), [Thinking() as signature] if is_content_signature(signature):
@@ -111,9 +112,12 @@ def add_parts(parts: list[Part], found: list[Part]) -> None:
 
 
 def parse_valid_part(item: dict[str, Any]) -> list[Part]:
-    """Parse a part; an invalid one gives none, and the others remain a response.
+    """Parse a part.
 
-    A gateway as the server adds seals, which repeat its thoughts.
+    An invalid part yields no neutral part, so that the rest of the response is still used.
+
+    If the server is another such gateway, its signatures may be seals. They repeat thoughts that the response
+    also contains, so they are removed.
     """
     try:
         return parse_part(without_seal(item))
@@ -139,7 +143,8 @@ def with_citations(parts: list[Part], metadata: Any) -> list[Part]:
 def parse_finish_reason(reason: str | None, has_calls: bool, has_content: bool) -> FinishReason:
     """Return the finish reason.
 
-    Calls end a response like any other stop. Content without a reason counts as complete.
+    Google's reason for a response that ends with calls is STOP. A response with content but without a reason
+    counts as complete.
     """
     finish: FinishReason = "other"
     if reason:

@@ -1,4 +1,4 @@
-"""Seals in requests that are passed through: Gemini rejects a signature that it has not issued.
+"""Removal of seals from requests that pass through: Gemini accepts only its own signatures.
 
 See ai.google.dev/gemini-api/docs/thought-signatures.
 """
@@ -25,15 +25,16 @@ from proxy.formats.seals import own_thinking, unseal
 SIGNATURE_FIELDS = ("thoughtSignature", "thought_signature")
 CALL_FIELDS = ("functionCall", "function_call")
 COUNTED_REQUEST_FIELDS = ("generateContentRequest", "generate_content_request")
-"""Fields of `countTokens` that hold a whole request."""
+"""Fields of a `countTokens` request that contain a complete generateContent request."""
 
 
 def without_seals(
     body: bytes, fields: Mapping[str, Any], destination: Destination
 ) -> tuple[bytes, tuple[str, ...]]:
-    """Return the body with Google's signatures restored, and without what bears other seals.
+    """Return the body without seals, and the names of dropped settings, of which there are none.
 
-    Text stays, and so do all other bytes of the contents. No setting is dropped.
+    A seal that contains a signature of Google is replaced by this signature. Other seals, and the thoughts
+    that they seal, are removed. All other text and bytes stay the same.
     """
     for name in COUNTED_REQUEST_FIELDS:
         if isinstance(inner := fields.get(name), dict):
@@ -48,7 +49,7 @@ def without_seals(
 
 
 def part_changes(contents: list[Any], model: str) -> dict[int, dict[int, Change]]:
-    """Return the changes of parts, by the positions of content and part."""
+    """Return the changes of parts, by the position of the content and the position of the part in it."""
     signed = [
         (index, position, part, field)
         for index, content in enumerate(contents)
@@ -65,7 +66,7 @@ def part_changes(contents: list[Any], model: str) -> dict[int, dict[int, Change]
 
 
 def part_change(part: dict[str, Any], field: str, sealed: tuple[Thinking, ...], model: str) -> Change:
-    """Return the change of a part: another signature or none, or no part for another vendor's thought."""
+    """Return the change of a part with a seal; None to remove another vendor's thought."""
     own = own_thinking(sealed, FORMAT)
     if own is not None:
         return {field: own.signature}

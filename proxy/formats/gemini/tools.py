@@ -1,4 +1,4 @@
-"""Tools and the choice among them, parsed and rendered (ai.google.dev/api/caching#Tool)."""
+"""Tools and the tool choice, parsed and rendered (ai.google.dev/api/caching#Tool)."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ CACHED_CONTENT = "cachedContent"
 def parse_tools(
     tools: list[dict[str, Any]] | dict[str, Any] | None,
 ) -> tuple[list[Tool | ServerTool], dict[str, Any]]:
-    """Parse the tools, and return the fields of functions that no other format supports."""
+    """Return the tools, and the fields of function declarations that no other format supports."""
     parsed: list[Tool | ServerTool] = []
     unmapped: dict[str, Any] = {}
     for tool in [tools] if isinstance(tools, dict) else tools or ():
@@ -74,7 +74,10 @@ def parse_tool_choice(config: ToolConfig | None) -> ToolChoice | None:
 def apply_tool_choice(
     tools: list[Tool | ServerTool], choice: ToolChoice | None
 ) -> tuple[list[Tool | ServerTool], ToolChoice | None]:
-    """Apply a free choice among some of the functions: the others are not declared."""
+    """Return the tools and the choice, without functions that the client does not allow.
+
+    The neutral tool choice "auto" then needs no names.
+    """
     if choice is None or choice.mode != "auto" or not choice.names:
         return tools, choice
     return [tool for tool in tools if not isinstance(tool, Tool) or tool.name in choice.names], ToolChoice()
@@ -108,7 +111,7 @@ def render_declaration(tool: Tool) -> dict[str, Any]:
 
 
 def is_own(tool: Tool) -> bool:
-    """Return whether the tool is one that Google itself declares."""
+    """Return whether the tool is one of the functions that Google predefines."""
     return tool.vendor is not None and tool.vendor.origin == FORMAT
 
 

@@ -1,4 +1,4 @@
-"""usageMetadata, read and rendered, and the gateway's own count of output.
+"""Usage of responses: usageMetadata, parsed and rendered, and the gateway's count of output.
 
 Source: ai.google.dev/api/generate-content#UsageMetadata.
 """
@@ -23,13 +23,13 @@ from proxy.formats.neutral import MAX_TOKENS, Usage, UsageDefaults, reported_or_
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
 OUTPUT, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
 MISTYPED = -1
-"""Stands for a count that is not a number. Like any negative count, it invalidates the usage."""
+"""The value for a count that is not a number. Like any negative count, it makes the usage invalid."""
 MODALITIES = ("audio", "image", "video")
 COUNTS = (PROMPT, CACHED, TOOL_PROMPT, OUTPUT, THOUGHTS)
 
 
 class StreamUsage(UsageReader):
-    """Reads the chunks of a stream, each of which reports the usage so far.
+    """Reads the usage of a stream. Each chunk reports the usage from the start of the response.
 
     Until the final usage arrives, the reported counts may lag behind the text. The output is then the larger
     of the reported count and the gateway's own count.
@@ -62,7 +62,7 @@ class StreamUsage(UsageReader):
         )
 
     def read_candidate(self, index: Any, finish_reason: Any, grounding: Any) -> None:
-        """Note whether a choice has finished, and the searches that it reports."""
+        """Note whether a choice has finished, and count the searches in its grounding metadata."""
         index = index if isinstance(index, int) else 0
         self.finishes[index] = bool(finish_reason) or self.finishes.get(index, False)
         self.grounding.add(grounding)
@@ -75,7 +75,10 @@ class StreamUsage(UsageReader):
             self.has_final_usage = self.is_complete and bool(parse_counts(metadata))
 
     def read_undecodable(self, data: bytes) -> None:
-        """Read what can be read of a chunk that cannot be decoded as a whole. Raises one of DECODE_ERRORS."""
+        """Read the fields that can be decoded, of a chunk that cannot be decoded completely.
+
+        Raises one of DECODE_ERRORS if no field can be decoded.
+        """
         chunk = decode_lenient(decode_raw_response_facts, data)
         self.add_tokens(estimate_tokens(len(bytes(chunk.candidates))))
         for candidate in dict_items(decode_value(chunk.candidates)):
@@ -100,8 +103,8 @@ class StreamUsage(UsageReader):
 def measure(body: bytes) -> tuple[Usage | None, int]:
     """Return the reported usage and 0; if none is reported, None and the gateway's count of output tokens.
 
-    Of a response that cannot be decoded as a whole, the parts that can be decoded count; if there are none,
-    its bytes.
+    If a response cannot be decoded completely, the fields that can be decoded count. If there are none, the
+    count is estimated from the number of bytes.
     """
     try:
         response = decode_lenient(decode_response_facts, body)
@@ -131,7 +134,7 @@ def billed_items(body: bytes, _defaults: UsageDefaults) -> Usage:
 
 
 def measure_undecodable(body: bytes) -> tuple[Usage | None, int]:
-    """Measure a response that cannot be decoded as a whole."""
+    """Measure a response that cannot be decoded completely."""
     reader = StreamUsage()
     try:
         reader.read_undecodable(body)
@@ -142,7 +145,10 @@ def measure_undecodable(body: bytes) -> tuple[Usage | None, int]:
 
 
 def part_tokens(part: PartFacts) -> int:
-    """Count the tokens of one part. Images and signatures are not text."""
+    """Estimate the tokens of one part from its text, its call or its code.
+
+    Images and signatures count as 0.
+    """
     if part.text is not None:
         return estimate_text_tokens(part.text)
     return estimate_tokens(len(bytes(part.call)) + len(bytes(part.code)))
@@ -166,12 +172,15 @@ def parse_embedding_usage(metadata: Any) -> Usage | None:
 
 
 def usage_from_wire(metadata: Any) -> Usage | None:
-    """Return the token counts in usageMetadata; None if they are absent, mistyped or absurd."""
+    """Return the token counts in usageMetadata; None if they are absent, not numbers, or out of range."""
     return usage_from_counts(parse_counts(metadata))
 
 
 def parse_counts(metadata: Any) -> dict[str, int]:
-    """Return the counts in metadata. Protocol buffers leave out counts of zero."""
+    """Return the counts in usageMetadata.
+
+    A count that is missing is 0, because protocol buffers leave out zeros.
+    """
     if not isinstance(metadata, dict):
         return {}
     reported = {name: metadata[name] for name in COUNTS if metadata.get(name) is not None}
@@ -181,7 +190,9 @@ def parse_counts(metadata: Any) -> dict[str, int]:
 
 
 def merge_counts(earlier: dict[str, int], metadata: Any) -> dict[str, int]:
-    """Merge the counts of a chunk into those before it. Counts are totals so far.
+    """Merge the counts of a chunk with the counts of earlier chunks.
+
+    Each count covers the response so far.
 
     Counts that a chunk leaves out stay. But if the chunk has a total, only the earlier counts of the prompt
     and of cached tokens stay, because Gemini counts from zero again after it has run one of its own tools.
@@ -193,7 +204,7 @@ def merge_counts(earlier: dict[str, int], metadata: Any) -> dict[str, int]:
 
 
 def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: GroundingUsage) -> Usage | None:
-    """Add the service tier and what is billed beside tokens of text."""
+    """Add the service tier and the billable extras."""
     return usage and replace(
         usage,
         service_tier=parse_service_tier(metadata),
@@ -202,7 +213,7 @@ def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: Gr
 
 
 def parse_modalities(metadata: Any) -> dict[str, int]:
-    """Return the tokens of audio, images and video, which the details list.
+    """Return the tokens of audio, images and video, by modality, from Google's details of its counts.
 
     Google's details of the prompt include cached tokens, which are subtracted here, but not the tokens of the
     results of its tools, which are added.
@@ -237,9 +248,9 @@ def parse_service_tier(metadata: Any) -> str:
 
 
 def shown_usage(counts: dict[str, int], metadata: Any, *, is_blocked: bool) -> Usage | None:
-    """Return the usage to show to a client: zeros for a blocked prompt without counts.
+    """Return the usage to show to a client. A blocked prompt without counts gets zeros.
 
-    Such zeros report nothing that could be charged.
+    These zeros are only shown. They do not count as usage that the provider has reported.
     """
     if not counts and is_blocked and isinstance(metadata, dict):
         return Usage()
@@ -247,10 +258,10 @@ def shown_usage(counts: dict[str, int], metadata: Any, *, is_blocked: bool) -> U
 
 
 def usage_from_counts(counts: dict[str, int]) -> Usage | None:
-    """Return the usage in disjoint buckets; None if counts are absent, mistyped or absurd.
+    """Return the usage in disjoint buckets; None if counts are absent, not numbers, or out of range.
 
-    Google counts cached tokens inside of the prompt, tokens of its tools' results outside of it, and thinking
-    outside of the output.
+    Google's prompt count includes cached tokens, but not the tokens of its tools' results. Google's output
+    count does not include thinking.
     """
     if not counts or not all(0 <= count <= MAX_TOKENS for count in counts.values()):
         return None

@@ -1,4 +1,4 @@
-"""Tools of Google's own: those that Google runs, and the computer, which the client uses.
+"""Google's own tools: server tools, which Google runs, and computer use, which the client runs.
 
 Sources: the SDK `google-genai` (`types.Tool`), and ai.google.dev/gemini-api/docs: google-search, url-context,
 code-execution, and computer-use ("Supported UI actions": the predefined functions and their arguments).
@@ -23,7 +23,7 @@ from proxy.formats.tools.settings import domains
 
 COMPUTER_USE = "computerUse"
 CALLER_DATA = ("cachedContent", "fileSearch", "mcpServers", "retrieval")
-"""Tools that name data of the caller: other providers do not have it."""
+"""Tools that refer to data of the caller. Other providers do not have this data."""
 SEARCH_FIELDS = (
     "googleSearch",
     "googleSearchRetrieval",
@@ -110,7 +110,7 @@ def parse_shared_tool(field: str, settings: Schema) -> SharedTool | None:
 
 
 def render_shared_tool(shared: SharedTool) -> Schema:
-    """Return Google's own counterpart of a server tool; the Gemini API has no settings for any of them."""
+    """Return Google's counterpart of a server tool, without settings, because the Gemini API has none."""
     match shared:
         case WebSearch():
             return {"googleSearch": {}}

@@ -27,11 +27,11 @@ VERBATIM_FIELDS = frozenset(
         "_responseJsonSchema",
     )
 )
-"""Fields with JSON of the client's own, whose names do not change."""
+"""Fields whose value is JSON that the client defines. The names in it are not converted to camelCase."""
 
 
 class WireStruct(msgspec.Struct, rename="camel"):
-    """Base of Google's types. Unknown fields are ignored."""
+    """Base class of Google's types. Unknown fields are ignored."""
 
 
 # Parts --------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class WireResponse(WireStruct):
 
 
 class GenerationFields(msgspec.Struct):
-    """Fields of a generationConfig in both spellings, which protocol buffers accept."""
+    """Fields of a generationConfig, in camelCase and in snake_case. Google accepts both spellings."""
 
     max_output_tokens: TokenLimit | None = field(name="maxOutputTokens", default=None)
     snake_max_output_tokens: TokenLimit | None = field(name="max_output_tokens", default=None)
@@ -258,7 +258,7 @@ def parse_responses(data: bytes) -> list[WireResponse]:
 def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
     """Raise InvalidRequest if a field occurs in both spellings.
 
-    It is unknown which of the two a provider obeys.
+    The gateway cannot know which of the two values the provider uses.
     """
     for own, snake in SPELLINGS[type(message)]:
         if getattr(message, own.name) is not None and getattr(message, snake.name) is not None:
@@ -271,7 +271,7 @@ def to_camel_case(name: str) -> str:
 
 
 def with_camel_case_fields(value: Any) -> Any:
-    """Return JSON with its fields in camelCase; JSON of the client's own does not change."""
+    """Return JSON with its field names in camelCase. JSON that the client defines does not change."""
     match value:
         case dict():
             fields = ((to_camel_case(name), item) for name, item in value.items())

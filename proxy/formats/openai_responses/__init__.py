@@ -1,4 +1,4 @@
-"""OpenAI Responses (platform.openai.com/docs/api-reference/responses)."""
+"""Codec of OpenAI's Responses API (platform.openai.com/docs/api-reference/responses)."""
 
 from proxy.formats.openai_responses.capabilities import server_tools_for, stateful_features
 from proxy.formats.openai_responses.decoder import StreamDecoder

@@ -1,11 +1,11 @@
-"""Objects of an OpenAI account in Responses (platform.openai.com/docs/api-reference/responses).
+"""Ids of objects in an OpenAI account that requests and responses of the Responses API contain.
 
-OpenAI keeps responses and their items for 30 days ("will be stored for at least 30 days", the field `store`
-in the SDK's types), and conversations and their items without a limit
-(developers.openai.com/api/docs/guides/conversation-state). It keeps a container of the code interpreter for
-20 minutes after its last use (docs/guides/tools-code-interpreter). The container's id stays in the history
-of a conversation for longer, so the gateway knows it for 30 days from its last use; OpenAI itself reports
-that the container has expired.
+OpenAI keeps responses and their items for at least 30 days (the field `store` in the SDK's types), and
+conversations and their items without a limit (developers.openai.com/api/docs/guides/conversation-state). It
+keeps a container of the code interpreter for 20 minutes after its last use
+(docs/guides/tools-code-interpreter). Clients keep the container's id in their history for longer. The gateway
+therefore remembers it for 30 days after its last use, so that OpenAI can report that the container has
+expired.
 """
 
 import re
@@ -49,12 +49,12 @@ CONTENT_OF = {
     "reasoning": "encrypted_content",
     "compaction": "encrypted_content",
 }
-"""Items that bring their content, each with the field that holds it.
+"""Item types whose items contain their content, each with the field that holds the content.
 
-OpenAI looks up the content of all other items, and of these without the field, by the item's id. It answers
-"Item with id 'rs_...' not found" to a reasoning item that it has not stored
-(github.com/home-assistant/core/issues/150251). An image to be edited is named by the id of the call that
-made it (docs/guides/image-generation, multi-turn editing).
+If an item has another type, or lacks this field, OpenAI looks up its content by its id. For a reasoning item
+that it has not stored, OpenAI reports "Item with id 'rs_...' not found"
+(github.com/home-assistant/core/issues/150251). To edit an image, a client sends the id of the call that
+generated it (docs/guides/image-generation, multi-turn editing).
 """
 READ = re.compile(
     rb'"response\.(created|queued|in_progress|output_item\.done|completed|incomplete|failed|cancelled)"'
@@ -79,12 +79,12 @@ decode_event = msgspec.json.Decoder(Event).decode
 
 
 def stored_references(fields: Mapping[str, Any]) -> list[AccountReference]:
-    """Return the stored objects that a request continues."""
+    """Return the references to stored responses, conversations and prompts that a request continues."""
     return references_in([fields], STORED)
 
 
 def item_references(items: Any) -> list[AccountReference]:
-    """Return the items of an input that are named by their ids only."""
+    """Return references to the items of an input whose content OpenAI must look up."""
     objects = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     named = [(id_of(item), item) for item in objects]
     return [
@@ -102,15 +102,15 @@ def is_looked_up(item: dict[str, Any]) -> bool:
 
 
 def is_left_out(item: dict[str, Any]) -> bool:
-    """Return whether the gateway takes an item out of the request: one that it has made, with no content."""
+    """Return whether the gateway removes an item from the request, because OpenAI does not know its id."""
     return is_own_id(item.get("id")) and item.get("type") == "reasoning"
 
 
 class ResponsesIdReader(CollectingReader):
-    """Reads the ids that responses issue.
+    """Reads the ids that a response contains.
 
-    `can_be_named`: a later request can name the response and all its items, as OpenAI stores them. If it
-    cannot, only the ids are kept that a client must send back with its history.
+    `can_be_named` says whether a later request can refer to the response and its items, because OpenAI stores
+    them. Otherwise, the reader keeps only the ids that a client must send back with its history.
     """
 
     def __init__(self, *, can_be_named: bool) -> None:
@@ -124,7 +124,10 @@ class ResponsesIdReader(CollectingReader):
             return
 
     def read_event(self, event: bytes) -> None:
-        """Read one event. The ids of items come in the events that end them, and again in the last event."""
+        """Read one event.
+
+        The id of an item is in the event that ends the item, and again in the final event.
+        """
         if not READ.search(event):
             return
         try:
@@ -160,7 +163,7 @@ class ResponsesIdReader(CollectingReader):
                 self.read_citations(parts)
 
     def read_citations(self, parts: list[Any]) -> None:
-        """Add the files that code wrote, from the annotations of texts."""
+        """Add the ids of files that code has written. They are in the annotations of texts."""
         lists = [part.get("annotations") for part in parts if isinstance(part, dict)]
         for annotation in [annotation for notes in lists if isinstance(notes, list) for annotation in notes]:
             if isinstance(annotation, dict) and annotation.get("type") in CITATIONS:

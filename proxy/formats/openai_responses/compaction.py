@@ -1,7 +1,8 @@
-"""Compact a conversation (platform.openai.com/docs/api-reference/responses/compact).
+"""Requests that compact a conversation (platform.openai.com/docs/api-reference/responses/compact).
 
 The model runs once and is billed as for a response. The result repeats the user's messages and ends with an
-encrypted summary. It is sent back as a whole, so the provider stores nothing.
+encrypted summary. The client sends the complete result back in its next request, so the provider stores
+nothing.
 """
 
 from msgspec.structs import replace
@@ -16,14 +17,14 @@ from proxy.formats.quirks import Quirks
 
 
 class CompactRequest(ResponsesRequest):
-    """A client's request, and how it is passed on."""
+    """A client's request to compact a conversation."""
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Read the request. Raises InvalidRequest."""
         super().__init__(body)
         if self.facts.is_background:
             raise InvalidRequest("A conversation cannot be compacted in the background.", "background")
-        # Tools are a part of the context, and are not called.
+        # The tools are only part of the context. The model does not call them.
         self.facts = replace(
             self.facts,
             stream=False,
@@ -39,7 +40,10 @@ class CompactRequest(ResponsesRequest):
         return super().upstream_body(model, None, quirks)
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Return the reported usage, or None. The output is not counted: it repeats the input."""
+        """Return the reported usage, or None.
+
+        The gateway does not count the output, because it repeats the input.
+        """
         try:
             response = decode_usage_fields(body)
         except DECODE_ERRORS:

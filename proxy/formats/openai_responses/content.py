@@ -1,4 +1,4 @@
-"""Content parts and tool calls, in requests and responses."""
+"""Content parts and tool calls of requests and responses, parsed and rendered."""
 
 import mimetypes
 from collections.abc import Iterable
@@ -25,18 +25,21 @@ from proxy.formats.tool_calls import unwrap_free_text
 
 PARAGRAPH_BREAK = "\n\n"
 OWN_ID = "gateway"
-"""Part of every id that the gateway makes. OpenAI's ids are a prefix and hexadecimal digits."""
+"""A text in every id that the gateway generates.
+
+OpenAI's ids consist of a prefix and hexadecimal digits.
+"""
 DEFAULT_FILE_TYPE = "application/pdf"
-"""Media type of a file of unknown type: the only one that every model reads."""
+"""The media type that is assumed for a file of unknown type. Every model can read PDF files."""
 
 
 def new_id(prefix: str) -> str:
-    """Return an id for an item or a response that OpenAI has not made."""
+    """Return a new id for an item or a response that the gateway generates."""
     return f"{prefix}_{OWN_ID}{uuid4().hex}"
 
 
 def is_own_id(item_id: Any) -> bool:
-    """Return whether the gateway has made an id: OpenAI does not know it."""
+    """Return whether the gateway has generated an id, so that OpenAI does not know it."""
     return OWN_ID in as_str(item_id)
 
 
@@ -99,7 +102,7 @@ def parse_citations(annotations: Any) -> list[Citation]:
 
 
 def parse_citation(annotation: dict[str, Any]) -> Citation | None:
-    """Return one citation of a web page, or None. Cited files are known to OpenAI only."""
+    """Return the citation of a web page, or None. A cited file has no URL, because only OpenAI knows it."""
     url, title = as_str(annotation.get("url")), as_str(annotation.get("title"))
     start, end = (
         place if isinstance(place := annotation.get(name), int) else None
@@ -109,9 +112,9 @@ def parse_citation(annotation: dict[str, Any]) -> Citation | None:
 
 
 def parse_cache_breakpoint(part: dict[str, Any]) -> str | None:
-    """Return the duration of a cache mark, `5m` or `1h`, or None.
+    """Return the lifetime of a prompt cache breakpoint, `5m` or `1h`; None if the part has no breakpoint.
 
-    The mark, `prompt_cache_breakpoint`, may set the least time that the cache should last.
+    The field `prompt_cache_breakpoint` may set the minimum lifetime of the cache.
     """
     match part.get("prompt_cache_breakpoint"):
         case {"ttl": str()}:
@@ -143,7 +146,7 @@ def parse_file(part: dict[str, Any]) -> File:
 
 
 def render_part(part: Part) -> dict[str, Any]:
-    """Return a part of a message to the model. Raises UnsupportedFeature."""
+    """Render a part of a message to the model. Raises UnsupportedFeature."""
     match part:
         case Text() | Refusal():
             return {"type": "input_text", "text": part.text}
@@ -156,23 +159,24 @@ def render_part(part: Part) -> dict[str, Any]:
             return value
         case _:
             raise UnsupportedFeature(
-                "A message to the model cannot hold thinking, refusals or tool calls.", "messages"
+                "A message to the model cannot contain thinking or tool calls.", "messages"
             )
 
 
 def render_file(part: File) -> dict[str, Any]:
-    """Return a file. Raises UnsupportedFeature.
+    """Render a file. Raises UnsupportedFeature.
 
-    A `file_id` is valid in both OpenAI formats. This API does not take audio and video
+    A `file_id` is valid in both formats of OpenAI. The Responses API does not accept audio and video files
     (docs/guides/pdf-files, docs/guides/audio).
     """
     mime = part.media_type or guess_media_type(part.name) or DEFAULT_FILE_TYPE
     if mime.startswith(("audio/", "video/")):
-        raise UnsupportedFeature(f"The Responses API takes no files of the type {mime}.", "messages")
+        raise UnsupportedFeature(f"The Responses API does not accept files of the type {mime}.", "messages")
     if part.file_id:
         if part.origin not in (FORMAT, "openai_chat"):
             raise UnsupportedFeature(
-                "A file kept at one provider is not known to another: send its content.", "messages"
+                "OpenAI cannot read a file that was uploaded to another provider. Send its content.",
+                "messages",
             )
         return {"type": "input_image" if mime.startswith("image/") else "input_file", "file_id": part.file_id}
     if mime.startswith("image/"):
@@ -196,7 +200,7 @@ def render_output_text(
 
 
 def render_annotation(citation: Citation, length: int) -> dict[str, Any]:
-    """Return a citation in a text of this length."""
+    """Render a citation in a text of this length, in characters."""
     start, end = citation.span(length)
     title = citation.title or citation.url
     return {
@@ -209,7 +213,10 @@ def render_annotation(citation: Citation, length: int) -> dict[str, Any]:
 
 
 def render_logprob(entry: Any) -> Any:
-    """Return a token's log probability with the lists that this format requires; Chat may leave them null."""
+    """Render the log probability of a token.
+
+    This format requires the lists `bytes` and `top_logprobs`, which chat completions may leave null.
+    """
     if not isinstance(entry, dict):
         return {"token": "", "logprob": 0.0, "bytes": [], "top_logprobs": []}
     others = [{**other, "bytes": other.get("bytes") or []} for other in dict_items(entry.get("top_logprobs"))]

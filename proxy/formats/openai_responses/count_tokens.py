@@ -1,4 +1,4 @@
-"""Count the input tokens of a request (platform.openai.com/docs/api-reference/responses/input-tokens)."""
+"""Requests that count input tokens (platform.openai.com/docs/api-reference/responses/input-tokens)."""
 
 from proxy.formats.json_body import encode
 from proxy.formats.metering.token_counts import BYTES_PER_TOKEN
@@ -30,7 +30,8 @@ class CountTokensRequest(ResponsesRequest):
     def estimate(self) -> bytes:
         """Return a response for providers that cannot count tokens.
 
-        Raises UnsupportedFeature for input that only the provider that stores it can count.
+        Raises UnsupportedFeature if the request refers to stored input, because only the provider that stores
+        it can count it.
         """
         if stored := [name for name in STORED_FIELDS if getattr(self.request, name)]:
             text = f"{stored[0]} works only with models that are served by the Responses API."

@@ -1,4 +1,4 @@
-"""A provider's stream as neutral events (platform.openai.com/docs/api-reference/responses-streaming).
+"""Decoder of the Responses API's stream (platform.openai.com/docs/api-reference/responses-streaming).
 
 The last event holds the complete response.
 """
@@ -46,9 +46,10 @@ CALL_TYPES = ("function_call", "custom_tool_call")
 
 @dataclass(slots=True, eq=False)
 class StreamedItem:
-    """An item of the output that is coming in.
+    """An output item of which some events have arrived.
 
-    `parts` and `texts`, which were passed on, are kept by content index or summary index.
+    The keys of `parts` and `texts` are content indexes or summary indexes. `texts` holds the text that has
+    already been passed on.
     """
 
     kind: str
@@ -64,7 +65,11 @@ class StreamedItem:
 
 
 class StreamDecoder:
-    """Streams the deltas, and adds from complete items and the complete response what came in no delta."""
+    """Decodes a stream into neutral events.
+
+    Deltas become events as they arrive. Content of a complete item, or of the complete response, is added if
+    it was not in any delta.
+    """
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
@@ -97,7 +102,10 @@ class StreamDecoder:
         return events
 
     def on_disconnect(self, rest: bytes) -> None:
-        """Fail, with the provider's own error if it came outside of events; it may stand in `rest`."""
+        """Fail with the provider's error, if `rest` contains one, or with a general error.
+
+        `rest` is the end of the data. Some servers send an error that is not an event.
+        """
         self.queue.flush()
         with suppress(*DECODE_ERRORS):
             self.usage_reader.read_response(decode_usage_fields(rest))
@@ -187,7 +195,7 @@ class StreamDecoder:
     # Items ----------------------------------------------------------------------------------------
 
     def item_for(self, event: WireEvent, kind: str) -> StreamedItem:
-        """Return the item that a delta belongs to. An item that was never announced begins with the delta."""
+        """Return the item that a delta belongs to. If no event has announced an item, start a new one."""
         item_id, fitting = as_str(event.item_id), [item for item in self.items if item.kind == kind]
         for item in reversed(fitting):
             if item.index == event.output_index or (item_id and item.id == item_id):
@@ -200,9 +208,10 @@ class StreamDecoder:
         return item
 
     def on_item_added(self, event: WireEvent) -> None:
-        """Begin an item.
+        """Start an item.
 
-        A tool call starts here, because its name is known; other items start with their first text.
+        The part of a tool call starts here, because the event contains its name. The parts of other items
+        start with their first text.
         """
         wire = as_dict(event.item)
         kind, item_id = as_str(wire.get("type")), as_str(wire.get("id"))
@@ -228,7 +237,7 @@ class StreamDecoder:
             self.finish_item(item or self.add_item(kind, item_id, event.output_index), event.item)
 
     def finish_item(self, item: StreamedItem, wire: dict[str, Any]) -> None:
-        """Add what the complete item says beyond its deltas, and end its parts."""
+        """Add the content of a complete item that was not in its deltas, and end its parts."""
         if item.is_done:
             return
         item.is_done = True
@@ -285,13 +294,20 @@ class StreamDecoder:
                 item.parts[index].citations.append(citation)
 
     def add_arguments(self, item: StreamedItem, text: str) -> None:
-        """Add arguments; those of a call whose name is not known yet come with the complete item."""
+        """Add arguments to a call.
+
+        If the name of the call is not known yet, they are ignored here. The complete item contains them
+        again.
+        """
         if text and 0 in item.parts:
             self.queue.append(item.parts[0], text)
             item.texts.setdefault(0, []).append(text)
 
     def add_thinking(self, item: StreamedItem, name: str, index: int, text: str) -> None:
-        """Add thinking. If a server sends both raw thinking and a summary, the one that came first counts."""
+        """Add thinking.
+
+        If a server sends both raw thinking and a summary, only the one that arrives first is used.
+        """
         if not text or item.reasoning_field not in ("", name):
             return
         item.reasoning_field = name
@@ -333,9 +349,9 @@ def find_item(items: list[StreamedItem], kind: str, item_id: str, index: Any) ->
 
 
 def match_item(items: list[StreamedItem], wire: dict[str, Any], index: int) -> StreamedItem | None:
-    """Return the streamed item that an item of the complete response repeats, or None.
+    """Return the streamed item that is the same as an item of the complete response, or None.
 
-    Some servers give it another id or index there.
+    Some servers send another id or index in the complete response.
     """
     kind = as_str(wire.get("type"))
     if found := find_item(items, kind, as_str(wire.get("id")), index):
@@ -354,9 +370,9 @@ def as_index(index: Any) -> int:
 
 
 def remaining_text(whole: str, sent: list[str] | None) -> str:
-    """Return the part of a text that was not passed on yet.
+    """Return the part of a text that has not been passed on yet.
 
-    It is empty if the two disagree, because text that was passed on cannot be taken back.
+    It is empty if the text does not begin with `sent`, because sent text cannot be taken back.
     """
     so_far = "".join(sent or ())
     return whole[len(so_far) :] if whole.startswith(so_far) else ""

@@ -1,4 +1,4 @@
-"""Encode neutral events as a stream of the Responses API."""
+"""Encoder of the Responses API's stream."""
 
 from functools import partial
 from typing import Any, assert_never
@@ -55,7 +55,7 @@ from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 class TextEncoder:
     """Encodes a text or a refusal.
 
-    It sends the first event when text arrives, so an empty part sends nothing.
+    It sends its first event when text arrives. Nothing is sent for an empty part.
     """
 
     def __init__(self, writer: EventWriter, part: Text | Refusal) -> None:
@@ -98,7 +98,7 @@ class TextEncoder:
     def add_signature(self, signature: str) -> None:
         """Ignore the signature.
 
-        Neutral texts have none: a signature of a text is a Thinking part of its own.
+        Neutral texts do not have signatures. The signature of a text is a separate Thinking part.
         """
 
     def end(self) -> None:
@@ -118,8 +118,7 @@ class TextEncoder:
 class ThinkingEncoder:
     """Encodes thinking as a single summary part.
 
-    Several parts could be joined differently when the client sends them back, and signed text must stay
-    unchanged.
+    A client could join several parts differently when it sends them back, but signed text must not change.
     """
 
     def __init__(self, writer: EventWriter, part: Thinking) -> None:
@@ -198,7 +197,8 @@ class ToolCallEncoder:
     def write(self, text: str, _logprobs: tuple[Any, ...] = ()) -> None:
         """Encode arguments.
 
-        Free text that is wrapped in a JSON object is sent after it has been unwrapped, at the end.
+        If the provider wraps free text in a JSON object, the text is sent when it is complete, because it
+        must be unwrapped first.
         """
         self.texts.append(text)
         if text and (self.call.custom or not self.is_free_text):

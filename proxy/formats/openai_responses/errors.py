@@ -37,7 +37,7 @@ ERRORS = ErrorTable(
         ("server_error", 500, "server_error", "server_error"),
     )
 )
-"""Errors by the codes of OpenAI."""
+"""Errors by OpenAI's codes."""
 CONTEXT_LENGTH_WORDS = ContextLengthWords(
     "exceeds the context window",
     "Your input exceeds the context window of this model: {used} tokens > {limit} maximum context length. "
@@ -51,7 +51,10 @@ CONTEXT_LENGTH_WORDS = ContextLengthWords(
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
-    """Return a provider's error, whatever its body is: OpenAI's, a flat object, a list, HTML or nothing."""
+    """Return the error in a provider's error response.
+
+    The body may be OpenAI's error object, a flat object, a list, HTML, or empty.
+    """
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -107,12 +110,12 @@ def render_error_fields(error: ApiError, request_id: str) -> dict[str, Any]:
 
 
 def render_error(api_error: ApiError, request_id: str) -> bytes:
-    """Return OpenAI's error body, with the request's id."""
+    """Return an error body in OpenAI's form, with the request's id."""
     return encode({"error": render_error_fields(api_error, request_id)})
 
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:
-    """Return the error as an event of a stream that has begun."""
+    """Return the error as an event inside of a started stream."""
     return (
         b"event: error\ndata: "
         + encode(render_error_data(api_error, request_id, MAX_SEQUENCE_NUMBER))
@@ -123,8 +126,9 @@ def render_error_event(api_error: ApiError, request_id: str) -> bytes:
 def render_error_data(api_error: ApiError, request_id: str, sequence_number: int) -> dict[str, Any]:
     """Return the data of an error event.
 
-    The documentation has the fields in the event itself (docs/api-reference/responses-streaming/error).
-    OpenAI sends them in `error`, and its clients look there. Both are written.
+    In OpenAI's documentation, the fields are in the event itself
+    (docs/api-reference/responses-streaming/error). In fact, OpenAI sends them in an object `error`, where its
+    clients look for them. The gateway writes both.
     """
     error = render_error_fields(api_error, request_id)
     flat = {name: error[name] for name in ("code", "message", "param")}

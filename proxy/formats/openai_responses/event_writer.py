@@ -1,4 +1,4 @@
-"""Write the events of a stream of the Responses API, and collect its output."""
+"""Writer of events of the Responses API's stream, which also collects the output."""
 
 import time
 from typing import Any
@@ -12,16 +12,16 @@ from proxy.formats.openai_responses.usage import render_usage
 from proxy.formats.provider_errors import CONTEXT_LENGTH_CODE
 
 ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
-"""Codes of a failed response (docs/api-reference/responses/object, `error.code`).
+"""Maps error kinds to the codes of a failed response.
 
-All other kinds are `server_error`.
+The code for all other kinds is `server_error` (docs/api-reference/responses/object, `error.code`).
 """
 
 
 class EventWriter:
     """Writes numbered events and collects the items of the output.
 
-    `output` holds the finished items; the open item has the next index.
+    `output` holds the finished items. The index of the open item is the length of `output`.
     """
 
     def __init__(self, response: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ class EventWriter:
         self.emit_final_response(status, {"incomplete_details": details}, usage)
 
     def fail(self, api_error: ApiError, usage: Usage | None, request_id: str) -> None:
-        """Write the error and then the failed response, as OpenAI does."""
+        """Write an error event and then the event of a failed response, like OpenAI."""
         error = render_error_data(api_error, request_id, self.sequence_number)
         self.pending.append(b"event: error\ndata: %b\n\n" % encode(error))
         self.sequence_number += 1

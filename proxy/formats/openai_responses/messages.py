@@ -1,4 +1,4 @@
-"""Conversations: the items of a request as messages, and messages as items."""
+"""The conversation of a request: its items, parsed into messages and rendered from them."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -55,9 +55,9 @@ from proxy.formats.tool_calls import (
 from proxy.formats.tools.names import TYPED, FlatNames
 
 SETTING_ITEMS = ("additional_tools", "configuration_update")
-"""Items that hold no content: they bring tools, and change settings of the request."""
+"""Types of items without content. They declare tools, or change settings of the request."""
 USER_ITEM_TYPES = ("agent_message", TRIGGER, "mcp_approval_response", *OUTPUT_TYPES)
-"""Items that come from the client, not the model, and have a type of their own."""
+"""Types of items that come from the client and not from the model, except messages."""
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def parse_messages(
     items: str | list[dict[str, Any] | str] | None,
     names: FlatNames,
 ) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
-    """Return the instructions and the messages of a request; `names` are those of its tools.
+    """Return the instructions and the messages of a request.
 
     Raises InvalidRequest.
     """
@@ -81,7 +81,7 @@ def parse_messages(
 
 
 def make_call_id(given_id: str, number: int) -> str:
-    """Return an id that is the same for the same history."""
+    """Return an id that is always the same for the same history."""
     return f"{given_id or 'call'}_{number}"
 
 
@@ -101,7 +101,7 @@ class MessageBuilder:
             self.add_item(item, f"instructions[{index}]")
 
     def build(self) -> tuple[Message, ...]:
-        """Return the messages. The signature of a call travels in an empty reasoning item before it."""
+        """Return the messages. The signature of a call is taken from the empty reasoning item before it."""
         return tuple(
             Message(role=role, parts=tuple(attach_call_signatures(parts))) for role, parts in self.turns
         )
@@ -171,7 +171,7 @@ class MessageBuilder:
         self.add_assistant(self.linker.add_call(replace(call, id=as_str(item.get("call_id")), name=name)))
 
     def add_tool_call(self, item: dict[str, Any], name: str, arguments: str) -> None:
-        """Add a call of a tool that has a type of OpenAI's own."""
+        """Add a call of a typed tool."""
         call_id = as_str(item.get("call_id")) or as_str(item.get("id"))
         self.add_assistant(self.linker.add_call(ToolCall(id=call_id, name=name, arguments=arguments)))
 
@@ -194,9 +194,10 @@ class MessageBuilder:
         )
 
     def add_typed_output(self, item: dict[str, Any], kind: str) -> None:
-        """Add the result of a call of a tool that has a type of OpenAI's own.
+        """Add the result of a call of a typed tool.
 
-        A result without a call, such as that of a shell that ran at OpenAI, is a text of the user's.
+        A result without a call becomes a text of the user, for example the result of a shell that OpenAI has
+        run.
         """
         content, is_error = parse_typed_output(item)
         call = self.linker.match_result(as_str(item.get("call_id")) or as_str(item.get("id")))
@@ -207,7 +208,7 @@ class MessageBuilder:
         self.add_tool_result(ToolResult(call_id=call.id, content=content, name=call.name, is_error=is_error))
 
     def add_tool_result(self, result: ToolResult) -> None:
-        """Add a result to the turn of the user that holds the results of the last turn of the model."""
+        """Add a result to the user turn that holds the results of the last turn of the model."""
         if (
             self.turns
             and self.turns[-1][0] == "user"
@@ -222,12 +223,12 @@ class MessageBuilder:
 
 
 def render_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Return the items of a request's input. Raises UnsupportedFeature."""
+    """Render messages as the items of a request's input. Raises UnsupportedFeature."""
     return [item for message in messages for item in render_message(message)]
 
 
 def render_message(message: Message) -> list[dict[str, Any]]:
-    """Return the items of one message: adjacent texts and media in one item, other parts by themselves."""
+    """Render one message. Adjacent texts and media become one item, and each other part becomes one item."""
     items: list[dict[str, Any]] = []
     for part in message.parts:
         if message.role == "assistant":
@@ -246,10 +247,7 @@ def render_message(message: Message) -> list[dict[str, Any]]:
 
 
 def render_assistant_part(part: Part) -> dict[str, Any] | None:
-    """Return a part of the model's turn as an item.
-
-    The result is None for thinking of another origin.
-    """
+    """Render a part of the model's turn as an item; None for thinking of another vendor."""
     match part:
         case Text():
             return {
@@ -272,12 +270,12 @@ def render_assistant_part(part: Part) -> dict[str, Any] | None:
             return value
         case _:
             raise UnsupportedFeature(
-                "The Responses API takes no media among the model's own messages.", "messages"
+                "The Responses API does not accept media in messages of the model.", "messages"
             )
 
 
 def render_tool_result(result: ToolResult) -> dict[str, Any]:
-    """Return a result. Its text must say that a call failed, because the format has no field for it."""
+    """Render a tool result. The format has no field for a failed call, so only the text can say it."""
     output: str | list[dict[str, Any]]
     if all(isinstance(part, Text) for part in result.content):
         output = "".join(part.text for part in result.content if isinstance(part, Text))
@@ -288,5 +286,5 @@ def render_tool_result(result: ToolResult) -> dict[str, Any]:
 
 
 def render_call_id(call_id: str) -> str:
-    """Return the id, or an id made from it: OpenAI takes at most 64 characters."""
+    """Return an id that OpenAI accepts: the same id, or a hash of it if it is too long."""
     return call_id if VALID_CALL_ID.fullmatch(call_id) else f"call_{call_id_digest(call_id)[:24]}"

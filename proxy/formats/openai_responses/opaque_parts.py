@@ -1,4 +1,4 @@
-"""Items that only the Responses API knows, as text for other formats.
+"""Opaque parts: items that only the Responses API has, with a text for other formats.
 
 Source: the SDK `openai` (types of input and output items).
 """
@@ -13,13 +13,13 @@ from proxy.formats.tools.opaque_parts import call_text, code_text, output_text, 
 
 Item = dict[str, Any]
 CALLER_DATA = ("item_reference", *COMPACTION_TYPES)
-"""Items whose content OpenAI stores or has encrypted: nothing can stand for them."""
+"""Types of items whose content OpenAI has stored or encrypted, so that no text can replace them."""
 ENCRYPTED_PREFIX = "gAAAA"
-"""Start of what OpenAI has encrypted."""
+"""The first characters of all data that OpenAI has encrypted."""
 
 
 def parse_opaque_part(item: Item, kind: str) -> Opaque:
-    """Return an item of a type that other formats lack."""
+    """Return an item as an opaque part."""
     return Opaque(
         origin=FORMAT,
         kind=kind,
@@ -35,7 +35,10 @@ def is_encrypted_message(item: Item, kind: str) -> bool:
 
 
 def opaque_text(item: Item, kind: str) -> str:
-    """Return what an item says; empty for unknown types, lists of tools and settings."""
+    """Return the text that replaces an item in other formats.
+
+    It is empty for unknown types, lists of tools and settings.
+    """
     match kind:
         case "web_search_call":
             return search_call_text(as_dict(item.get("action")))
@@ -71,7 +74,7 @@ def opaque_text(item: Item, kind: str) -> str:
 
 
 def search_call_text(action: Item) -> str:
-    """Return the text for a search, and for a page that was opened or searched."""
+    """Return the text that replaces a web search, or the opening or searching of a page."""
     match action.get("type"):
         case "open_page" | "find_in_page":
             return f"I opened {action.get('url')}." if action.get("url") else ""
@@ -86,7 +89,7 @@ def named(query: Any) -> list[Any]:
 
 
 def message_text(item: Item) -> str:
-    """Return a message from one agent to another, with their names; empty if it is encrypted."""
+    """Return the text of a message between agents, with their names; empty if it is encrypted."""
     texts = [part_text(part) for part in dict_items(item.get("content"))]
     author, recipient = as_str(item.get("author")), as_str(item.get("recipient"))
     if not texts or None in texts:
@@ -97,8 +100,8 @@ def message_text(item: Item) -> str:
 def part_text(part: Item) -> str | None:
     """Return the text of a part of a message between agents, or None if only OpenAI can read it.
 
-    OpenAI encrypts arguments that the schema of a tool marks. What another vendor's model wrote there stands
-    in the same place, as it is.
+    OpenAI encrypts the arguments that the schema of a tool marks for encryption. If another vendor's model
+    wrote such an argument, the field `encrypted_content` holds its plain text.
     """
     if part.get("type") != "encrypted_content":
         return as_str(part.get("text"))

@@ -1,7 +1,7 @@
 """Pass-through of OpenAI Responses (platform.openai.com/docs/api-reference/responses).
 
-A request passes unchanged, except for the fields that the gateway must set. Only the fields that the gateway
-must know are decoded.
+The gateway decodes only the fields that it must know. It changes only the fields that it must set, and
+forwards all other bytes of the client unchanged.
 """
 
 from contextlib import suppress
@@ -141,17 +141,17 @@ class ResponsesRequest:
         return found + references_in(values, ACCOUNT_ID_FIELDS)
 
     def id_reader(self) -> IdReader | None:
-        """Return a reader of the ids that the response issues.
+        """Return a reader of the ids that the response contains.
 
-        A later request can name a response even if it is not stored: to compare the use of the cache, or to
-        retrieve it while it runs in the background.
+        A later request may name a response although it is not stored: to compare how both use the prompt
+        cache, or to retrieve the response while it runs in the background.
         """
         may_be_named = "prompt_cache_options" in self.unknown_fields or self.facts.is_background
         return ResponsesIdReader(can_be_named=self.request.store is not False or may_be_named)
 
 
 def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
-    """Return the bounds of a rendered request: its input tokens, and the calls of OpenAI's server tools."""
+    """Return upper bounds for a rendered request: its input tokens, and its calls of server tools."""
     request = convert_json(body, RequestFields)
     extras = max_billable_extras(request.tools, request.max_tool_calls)
     return RequestFacts(model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=extras)
@@ -179,7 +179,10 @@ def max_input_tokens(request: RequestFields) -> int:
 
 
 def is_compaction(items: Any) -> bool:
-    """Return whether the response is a summary, whose length no field limits (SDK, `CompactionTrigger`)."""
+    """Return whether the request asks for a compaction, whose length no field limits.
+
+    Source: the SDK `openai`, `CompactionTrigger`.
+    """
     return any(item.get("type") == "compaction_trigger" for item in dict_items(items))
 
 
@@ -194,8 +197,8 @@ def continues_stored(request: RequestFields) -> bool:
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
     """Return the token bound of an image or a reference, and the fields that the bound covers.
 
-    Return None for any other part, because its bytes are counted. An image has the maximum of OpenAI's
-    formula. A reference has the tokens of the longest content to which it can refer.
+    An image counts as the maximum of OpenAI's formula. A reference counts as the longest content to which it
+    can refer. The bytes of any other part are counted, so None is returned for it.
     """
     match part:
         case {"type": str(kind), "image_url": str(url)} if kind in IMAGE_PART_TYPES:

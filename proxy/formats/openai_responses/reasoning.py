@@ -1,4 +1,4 @@
-"""Reasoning settings and reasoning items."""
+"""Reasoning settings and reasoning items, parsed and rendered."""
 
 from typing import Any
 
@@ -22,9 +22,10 @@ def parse_reasoning(reasoning: dict[str, Any]) -> Reasoning | None:
 
 
 def render_reasoning(request: Request, quirks: Quirks) -> dict[str, Any]:
-    """Return the fields `reasoning` and `include`.
+    """Render the fields `reasoning` and `include`.
 
-    Thinking comes back encrypted if it was requested: models that do not think reject that `include`.
+    Encrypted thinking is requested only if the client has set reasoning, because models that do not think
+    reject this value of `include`.
     """
     include = [INCLUDE_LOGPROBS] if request.logprobs is not None else []
     settings: dict[str, Any] = {}
@@ -43,9 +44,11 @@ def render_reasoning(request: Request, quirks: Quirks) -> dict[str, Any]:
 
 
 def parse_reasoning_item(item: dict[str, Any]) -> tuple[Thinking, ...]:
-    """Return the thinking in a reasoning item, which may be another vendor's under a seal.
+    """Return the thinking in a reasoning item.
 
-    Clients see the summary. Servers of open models send the raw thinking instead.
+    If the item is a seal, it is the thinking of another vendor.
+
+    The text is the summary, which OpenAI sends, or else the raw thinking, which servers of open models send.
     """
     texts = parse_reasoning_texts(item, "summary") or parse_reasoning_texts(item, "content")
     encrypted = as_str(item.get("encrypted_content"))
@@ -57,9 +60,10 @@ def parse_reasoning_texts(item: dict[str, Any], field: str) -> list[str]:
 
 
 def render_thinking(part: Thinking) -> dict[str, Any] | None:
-    """Return thinking as an item for a client, or None if it is empty.
+    """Render thinking as an item for a client; None if it is empty.
 
-    The seal of another vendor's thinking holds its text too: clients may leave summaries out.
+    The seal of another vendor's thinking also contains its text, because a client may leave out the summary
+    when it sends the item back.
     """
     if not (part.text or part.signature or part.redacted):
         return None

@@ -1,4 +1,4 @@
-"""Requests, in both directions (platform.openai.com/docs/api-reference/responses/create)."""
+"""Requests, parsed and rendered (platform.openai.com/docs/api-reference/responses/create)."""
 
 import re
 from typing import Any
@@ -39,7 +39,7 @@ from proxy.formats.tools.settings import parse_limit
 
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "async", "defer_loading", "output_schema")
 CALL_LIMIT = "max_tool_calls"
-"""Limit of all calls of OpenAI's own tools together."""
+"""The field that limits all calls of OpenAI's server tools together."""
 PATH = "/responses"
 JSON_INSTRUCTION = {"type": "message", "role": "system", "content": "Answer in JSON."}
 
@@ -76,7 +76,9 @@ def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False)
 
 
 def with_updates(wire: WireRequest) -> WireRequest:
-    """Return the request with the settings that items of its input have changed; the last change counts.
+    """Return the request with the setting changes that its input contains.
+
+    If several items change a setting, the last one counts.
 
     Source: the SDK `openai`, `response_configuration_update_item`.
     """
@@ -93,7 +95,10 @@ def with_updates(wire: WireRequest) -> WireRequest:
 
 
 def with_call_limit(tools: Tools, limit: Any) -> Tools:
-    """Return the tools with the request's limit for all calls of OpenAI's own tools as the limit of each."""
+    """Return the tools.
+
+    The request's limit for all server tools together becomes the limit of each of them.
+    """
     uses = parse_limit(limit)
     return tuple(
         msgspec.structs.replace(tool, shared=msgspec.structs.replace(tool.shared, max_uses=uses))
@@ -104,7 +109,7 @@ def with_call_limit(tools: Tools, limit: Any) -> Tools:
 
 
 def without_known_limit(settings: dict[str, Any], tools: Tools) -> dict[str, Any]:
-    """Return the settings without a limit of calls that is the limit of only one tool."""
+    """Return the settings without the limit of all calls, unless several server tools share it."""
     limited = [tool for tool in tools if isinstance(tool, ServerTool)]
     return {name: value for name, value in settings.items() if name != CALL_LIMIT or len(limited) > 1}
 
@@ -112,7 +117,7 @@ def without_known_limit(settings: dict[str, Any], tools: Tools) -> dict[str, Any
 def parse_unmapped_settings(
     fields: dict[str, Any], wire: WireRequest, declared: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return the settings without a neutral field, by the path of each setting."""
+    """Return the unmapped settings, by their paths."""
     known = set(WireRequest.__struct_fields__)
     rest = {name: value for name, value in fields.items() if name not in known}
     rest["include"] = [
@@ -176,7 +181,7 @@ def parse_response_format(text: dict[str, Any]) -> ResponseFormat | None:
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Return the request for a provider. Raises UnsupportedFeature."""
+    """Render a request for a provider. Raises UnsupportedFeature."""
     rejected = quirks.unsupported_for(request.model)
     request, dropped = drop_unsupported(adapt_to_quirks(request, quirks), rejected | UNSUPPORTED_SETTINGS)
     dropped += lost_call_limits(request)
@@ -198,19 +203,19 @@ def render_max_tokens(rendered: RenderedRequest, request: Request, quirks: Quirk
 
 
 def has_named_file_urls(request: Request) -> bool:
-    """Return whether a file name is lost.
+    """Return whether a file loses its name, because it is sent as a URL.
 
-    OpenAI rejects `filename` beside `file_url`: they are "mutually exclusive".
+    OpenAI rejects a file with both `filename` and `file_url` ("mutually exclusive").
     """
     parts = [part for message in request.messages for part in message.parts]
     return any(isinstance(part, File) and part.name and part.url and part.data is None for part in parts)
 
 
 def render_conversation(request: Request) -> dict[str, Any]:
-    """Return the fields `instructions` and `input`.
+    """Render the fields `instructions` and `input`.
 
-    In JSON mode OpenAI rejects a request whose input does not contain the word JSON, even if the instructions
-    do (docs/guides/structured-outputs, "JSON mode").
+    In JSON mode, OpenAI requires the word JSON in the input; the instructions are not enough
+    (docs/guides/structured-outputs, "JSON mode"). The system prompt is then sent in the input.
     """
     items = render_messages(request.messages)
     system = PARAGRAPH_BREAK.join(text.text for text in request.system)
@@ -222,7 +227,7 @@ def render_conversation(request: Request) -> dict[str, Any]:
 
 
 def render_settings(request: Request) -> dict[str, Any]:
-    """Return the settings. The provider is asked to store nothing, since the client keeps its own history."""
+    """Render the settings. The provider need not store the response, because the client sends its history."""
     given = {
         "max_output_tokens": request.max_tokens,
         "temperature": request.temperature,

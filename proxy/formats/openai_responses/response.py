@@ -84,7 +84,7 @@ def parse_response(body: bytes) -> Response:
 
 
 def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
-    """Return the parts of an output item. A call of the provider's own tool is opaque."""
+    """Return the parts of an output item. A call of a server tool becomes an opaque part."""
     match item.get("type"):
         case "message":
             return tuple(
@@ -152,7 +152,7 @@ def render_response(response: Response, request: Request) -> bytes:
 def response_skeleton(request: Request, model: str, created: int | None) -> dict[str, Any]:
     """Return the fields of a response that is in progress and has no output yet.
 
-    They are the settings of the request, and the vendor's defaults for the others.
+    The values are the settings of the request. Settings that the request does not have get OpenAI's defaults.
     """
     extras, reasoning = request.unmapped_settings, request.reasoning
     wanted = (
@@ -209,9 +209,10 @@ def render_status(finish_reason: FinishReason) -> tuple[Status, dict[str, str] |
 
 
 def render_output(choice: Choice, request: Request, status: Status) -> list[dict[str, Any]]:
-    """Return the output items; a client that asks for a compaction gets nothing but the summary.
+    """Render the output items. If the client asks for a compaction, the only item is the summary.
 
-    Adjacent texts are contents of one message. The log probabilities of the response stand at its first text.
+    Adjacent texts become contents of one message. The first text gets the log probabilities of the whole
+    response.
     """
     if wants_summary(request.messages):
         return render_summary("".join(part.text for part in choice.parts if isinstance(part, Text)))
@@ -244,14 +245,14 @@ def render_content(part: Text | Refusal, logprobs: tuple[Any, ...]) -> dict[str,
 
 
 def render_signed_call(call: ToolCall, own_tools: OwnTools) -> list[dict[str, Any]]:
-    """Return the item of a call, after an item with its signature if it has one."""
+    """Render a call as an item. If the call has a signature, a reasoning item with it comes before."""
     signature = render_thinking(Thinking(signature=call.signature, origin=call.origin))
     item = render_call_item(call, own_tools)
     return [signature, item] if signature else [item]
 
 
 def render_call_item(call: ToolCall, own_tools: OwnTools, status: Status = "completed") -> dict[str, Any]:
-    """Return a call as an item with the type and the name with which the client declared the tool."""
+    """Render a call as an item, with the type and the name with which the client has declared the tool."""
     vendor = own_tools.declared.get(call.name)
     if vendor is not None and not vendor.group:
         typed = render_typed_call(call, vendor.kind)
@@ -262,7 +263,7 @@ def render_call_item(call: ToolCall, own_tools: OwnTools, status: Status = "comp
 
 
 def render_other_items(part: Part) -> list[dict[str, Any]]:
-    """Return the items of a part that is neither a text, a refusal, nor a call of a tool of the client.
+    """Render a part that is not a text, a refusal or a call of a client's tool.
 
     Opaque parts of another format are left out.
     """

@@ -1,4 +1,4 @@
-"""Seals and the gateway's own ids in requests that are passed through.
+"""Removal of seals and of the gateway's ids from requests that pass through.
 
 OpenAI decrypts the `encrypted_content` of every reasoning item, and looks up a reasoning item without it by
 its id (platform.openai.com/docs/guides/reasoning).
@@ -25,15 +25,16 @@ from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.seals import own_thinking, unseal
 
 OWN_FIELDS = frozenset({"id", "encrypted_content"})
-"""Fields of an item in which the gateway's own may stand."""
+"""Fields of an item that may contain an id or a seal of the gateway."""
 
 
 def without_seals(
     body: bytes, fields: Mapping[str, Any], _destination: Destination
 ) -> tuple[bytes, tuple[str, ...]]:
-    """Return the body with OpenAI's encrypted thinking restored, without other seals and own ids.
+    """Return the body without seals and the gateway's ids, and the names of dropped settings (none).
 
-    All other bytes of the items stay, and no setting is dropped.
+    A seal that contains OpenAI's encrypted thinking is replaced by it. All other bytes of the items stay the
+    same.
     """
     changes = {
         position: change
@@ -48,7 +49,7 @@ def without_seals(
 
 
 def item_change(item: dict[str, Any]) -> Change:
-    """Return the change of an item: what it has from the gateway goes, and its content stays."""
+    """Return the change that removes the gateway's ids and seals from an item, and keeps its content."""
     match item:
         case {"type": "reasoning"}:
             return reasoning_change(item)
@@ -69,7 +70,7 @@ def id_change(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def has_plain_payload(item: dict[str, Any]) -> bool:
-    """Return whether another vendor's model wrote a text where OpenAI expects its own encryption."""
+    """Return whether a message between agents has plain text in a field for encrypted text."""
     return any(
         part.get("type") == "encrypted_content" and part_text(part) is not None
         for part in dict_items(item.get("content"))
@@ -77,13 +78,16 @@ def has_plain_payload(item: dict[str, Any]) -> bool:
 
 
 def readable_part(part: Any) -> Any:
-    """Return a part of a message between agents, as a text if it is not encrypted."""
+    """Return a part of a message between agents. If its text is not encrypted, return it as a text part."""
     text = part_text(part) if isinstance(part, dict) and part.get("type") == "encrypted_content" else None
     return part if text is None else {"type": "input_text", "text": text}
 
 
 def image_change(data: str) -> Change:
-    """Return the change of another vendor's image to one in a message: OpenAI has no call that made it."""
+    """Return the change of another vendor's image into an image in a user message.
+
+    OpenAI does not know the call that generated the image.
+    """
     url = data_url(detect_media_type(data) or "image/png", data)
     content = [{"type": "input_image", "image_url": url, "detail": "auto"}]
     without = {"id": None, "status": None, "result": None}
@@ -91,7 +95,7 @@ def image_change(data: str) -> Change:
 
 
 def summary_change(summary: str) -> Change:
-    """Return the change of another vendor's summary of the conversation to a message."""
+    """Return the change that turns another vendor's summary into a user message."""
     content = [{"type": "input_text", "text": summary}]
     return {"type": "message", "role": "user", "content": content, "id": None, "encrypted_content": None}
 
@@ -99,7 +103,8 @@ def summary_change(summary: str) -> Change:
 def reasoning_change(item: dict[str, Any]) -> Change:
     """Return the change of a reasoning item.
 
-    OpenAI's own goes back without an id: the one that it had is not known, and another would not match.
+    OpenAI's encrypted thinking is sent without an id, because the gateway does not know the original id, and
+    OpenAI would not accept another one.
     """
     encrypted = as_str(item.get("encrypted_content"))
     sealed = unseal(encrypted) if encrypted else () if is_own_id(item.get("id")) else None

@@ -1,8 +1,8 @@
-"""Compaction by models of other vendors: a summary that the model writes as a text.
+"""Compaction by models of other vendors, which write a summary as a text.
 
 OpenAI compacts a conversation that ends with an item `compaction_trigger`, and responds with one item
 `compaction`, which replaces the history (developers.openai.com/api/docs/guides/compaction). Clients do not
-read its `encrypted_content`: it holds the summary of another vendor's model in a seal.
+read its `encrypted_content`, so the gateway puts the summary of another vendor's model there, as a seal.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ HEADING = "Summary of the conversation until here:"
 
 
 def parse_trigger(item: Item) -> Opaque:
-    """Return the item that asks for a compaction; to other vendors' models it is a task."""
+    """Return the item that asks for a compaction. Its text tells models of other vendors to summarize."""
     return Opaque(origin=FORMAT, kind=TRIGGER, value=item, text=TASK)
 
 
@@ -37,20 +37,23 @@ def wants_summary(messages: Sequence[Message]) -> bool:
 
 
 def parse_summary(item: Item) -> str | None:
-    """Return the summary in an item of a compaction, or None if OpenAI has encrypted it."""
+    """Return the summary in a compaction item; None if OpenAI has encrypted it."""
     sealed = unseal(as_str(item.get("encrypted_content")))
     return None if sealed is None else f"{HEADING}\n\n{''.join(part.text for part in sealed)}"
 
 
 def render_summary(text: str) -> list[Item]:
-    """Return the item of a compaction; none without a summary, which would erase the conversation."""
+    """Return the compaction item.
+
+    Without a summary, there is none, because it would erase the conversation.
+    """
     if not text.strip():
         return []
     return [{"id": new_id("cmp"), "type": "compaction", "encrypted_content": seal(Thinking(text=text))}]
 
 
 class SummaryEncoder:
-    """Collects the texts of a stream: the item is written when the response is complete."""
+    """Collects the texts of a stream, because the compaction item needs the complete summary."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -59,7 +62,7 @@ class SummaryEncoder:
         self.text += text
 
     def add_signature(self, signature: str) -> None:
-        """Ignore the signature: no provider signs texts."""
+        """Ignore the signature, because neutral texts do not have signatures."""
 
     def end(self) -> None:
         """Wait for further texts."""

@@ -1,4 +1,4 @@
-"""Tools and tool choice."""
+"""Tools and the tool choice, parsed and rendered."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -30,13 +30,14 @@ from proxy.formats.tools.offers import dropped_name
 Tools = tuple[Tool | ServerTool, ...]
 PLAIN_TYPES = ("function", "custom")
 TOOL_ITEMS = ("additional_tools", "tool_search_output")
-"""Items of the input that bring tools: those of Codex, and those that a search has found."""
+"""Types of input items that declare tools: tools that Codex adds, and tools that a search has found."""
 
 
 class OwnTools:
-    """The tools of a Responses client that are not plain functions, by their names in the request.
+    """The tools of a request that are not plain functions, by name.
 
-    `custom` take free text. `declared` have a type of OpenAI's own, or are in a namespace.
+    `custom` contains the names of tools that take free text. `declared` contains the typed tools and the
+    tools in namespaces.
     """
 
     def __init__(self, request: Request) -> None:
@@ -44,7 +45,7 @@ class OwnTools:
         self.declared = vendor_tools(request, FORMAT)
 
     def is_typed(self, name: str) -> bool:
-        """Return whether a tool has a type of OpenAI's own, so that its calls have one too."""
+        """Return whether a tool is a typed tool, so that its calls also have their own type."""
         vendor = self.declared.get(name)
         return vendor is not None and not vendor.group
 
@@ -53,12 +54,12 @@ class OwnTools:
 
 
 def offered_tools(tools: Any, items: Any) -> list[dict[str, Any]]:
-    """Return the declarations of a request, those in its input included."""
+    """Return the tool declarations of a request, including those in its input."""
     return [*dict_items(tools), *brought_tools(items)]
 
 
 def brought_tools(items: Any) -> list[dict[str, Any]]:
-    """Return the declarations in the items of an input that bring tools."""
+    """Return the tool declarations in the items of an input."""
     return [
         tool
         for item in dict_items(items)
@@ -68,7 +69,7 @@ def brought_tools(items: Any) -> list[dict[str, Any]]:
 
 
 def flat_names(wire: Iterable[dict[str, Any]]) -> FlatNames:
-    """Return the names of these tools; plain tools keep theirs."""
+    """Return the flat names of these tools. Plain tools keep their names."""
     return FlatNames(as_str(tool.get("name")) for tool in wire if tool.get("type") in PLAIN_TYPES)
 
 
@@ -77,8 +78,9 @@ def parse_tools(
 ) -> Tools:
     """Return the tools that the model may call. Raises InvalidRequest.
 
-    A tool that an item has brought replaces an earlier one of the same name. `allowed_tools` in the mode auto
-    means the same as offering only these tools, and every format can express that.
+    A tool that an input item declares replaces an earlier tool with the same name. If the tool choice is
+    `allowed_tools` with the mode auto, only these tools are returned. This has the same effect, and works in
+    every format.
     """
     later = {name_of(tool): tool for tool in parse_declarations(brought, names)}
     given = parse_declarations(wire, names)
@@ -98,12 +100,15 @@ def parse_declarations(wire: list[dict[str, Any]], names: FlatNames) -> Tools:
 
 
 def name_of(tool: Tool | ServerTool) -> tuple[str, str]:
-    """Return what must be unique: the name of a client's tool, the type of another one."""
+    """Return the key by which a later tool replaces an earlier one.
+
+    It is the name of a client's tool, or the type of a server tool.
+    """
     return ("", tool.name) if isinstance(tool, Tool) else (tool.kind, "")
 
 
 def is_named(tool: Tool | ServerTool, entry: dict[str, Any], names: FlatNames) -> bool:
-    """Return whether an entry of a choice names a tool, by its name, its type or its namespace."""
+    """Return whether an entry of a tool choice refers to a tool, by its name, type or namespace."""
     if isinstance(tool, ServerTool):
         return tool.kind == entry.get("type")
     if entry.get("type") == "namespace" and tool.vendor is not None:
@@ -112,7 +117,7 @@ def is_named(tool: Tool | ServerTool, entry: dict[str, Any], names: FlatNames) -
 
 
 def chosen_name(entry: dict[str, Any], names: FlatNames) -> str:
-    """Return the name of the client's tool that an entry of a choice names; empty for other tools."""
+    """Return the name of the client's tool in an entry of a tool choice; empty for other tools."""
     kind, name = as_str(entry.get("type")), as_str(entry.get("name"))
     if kind in CLIENT_TOOLS and not name:
         return names.find(TYPED, CLIENT_TOOLS[kind][0])
@@ -120,7 +125,7 @@ def chosen_name(entry: dict[str, Any], names: FlatNames) -> str:
 
 
 def parse_tool(tool: dict[str, Any], where: str, names: FlatNames) -> Iterator[Tool | ServerTool]:
-    """Yield the tools of one declaration: one, or the members of a namespace. Raises InvalidRequest."""
+    """Yield the tool of a declaration, or the members of a namespace. Raises InvalidRequest."""
     match tool.get("type"):
         case "function" | "custom":
             yield parse_function(tool, where)
@@ -145,7 +150,7 @@ def parse_function(tool: dict[str, Any], where: str) -> Tool:
 
 
 def parse_namespace(namespace: dict[str, Any], where: str, names: FlatNames) -> Iterator[Tool | ServerTool]:
-    """Yield the members of a namespace. Its description stands before that of its first member."""
+    """Yield the members of a namespace. The first member's description begins with that of the namespace."""
     group, about = as_str(namespace.get("name")), as_str(namespace.get("description"))
     for index, member in enumerate(dict_items(namespace.get("tools"))):
         if member.get("type") not in PLAIN_TYPES:
@@ -159,7 +164,7 @@ def parse_namespace(namespace: dict[str, Any], where: str, names: FlatNames) -> 
 
 
 def describe_custom_tool(tool: WireTool) -> str:
-    """Return the description of a custom tool with its grammar.
+    """Return the description of a custom tool, with its grammar appended.
 
     Other formats cannot enforce a grammar, but the model can follow it.
     """
@@ -190,7 +195,7 @@ def parse_tool_choice(choice: str | dict[str, Any] | None, names: FlatNames) -> 
 
 
 def parse_required_tools(entries: list[dict[str, Any]], names: FlatNames) -> ToolChoice:
-    """Return the choice among these tools: those of the client by name, others by type."""
+    """Return a choice that requires one of these tools. Server tools are chosen by their type."""
     named = [name for entry in entries if (name := chosen_name(entry, names))]
     kinds = [as_str(entry.get("type")) for entry in entries if not chosen_name(entry, names)]
     return ToolChoice(mode="required", names=tuple(named), server_kinds=tuple(kinds))
@@ -200,7 +205,7 @@ def parse_required_tools(entries: list[dict[str, Any]], names: FlatNames) -> Too
 
 
 def render_tools(request: Request) -> dict[str, Any]:
-    """Return the fields `tools`, `tool_choice`, `parallel_tool_calls` and `max_tool_calls`."""
+    """Render the fields `tools`, `tool_choice`, `parallel_tool_calls` and `max_tool_calls`."""
     if not request.tools:
         return {}
     given: dict[str, Any] = {"tools": render_declarations(request)}
@@ -214,28 +219,29 @@ def render_tools(request: Request) -> dict[str, Any]:
 
 
 def max_tool_calls(request: Request) -> int | None:
-    """Return the limit of all calls of OpenAI's own tools, if each of them has a limit."""
+    """Return the limit of all calls of server tools, if each server tool has a limit; otherwise None."""
     shared = [tool.shared for tool in request.tools if isinstance(tool, ServerTool) and tool.shared]
     limits = [tool.max_uses for tool in shared]
     return sum(limit or 0 for limit in limits) if all(limits) else None
 
 
 def lost_call_limits(request: Request) -> list[str]:
-    """Return the limits that are lost, because only some of OpenAI's own tools have one."""
+    """Return the limits of calls that are lost, because only some of the server tools have a limit."""
     limited = [tool for tool in request.tools if isinstance(tool, ServerTool) and tool.shared]
     lost = [tool for tool in limited if tool.shared and tool.shared.max_uses and not max_tool_calls(request)]
     return [f"{dropped_name(tool)}.max_uses" for tool in lost]
 
 
 def render_declarations(request: Request) -> list[dict[str, Any]]:
-    """Return the tools, each declaration once: the members of a namespace share theirs."""
+    """Render the declarations of the tools. The members of a namespace share one declaration."""
     return list({id(wire): wire for wire in map(render_tool, request.tools)}.values())
 
 
 def render_tool(tool: Tool | ServerTool) -> dict[str, Any]:
-    """Return one tool.
+    """Render one tool.
 
-    Unlike Chat, this format is strict by default (docs/guides/migrate-to-responses).
+    `strict` is always sent, because functions of this format are strict by default, unlike in chat
+    completions (docs/guides/migrate-to-responses).
     """
     match tool:
         case ServerTool():
@@ -257,7 +263,10 @@ def render_tool(tool: Tool | ServerTool) -> dict[str, Any]:
 
 
 def render_tool_choice(choice: ToolChoice, request: Request) -> str | dict[str, Any]:
-    """Return the choice. OpenAI's own tools are chosen as allowed tools, which may be of any type."""
+    """Render the tool choice.
+
+    Server tools are chosen as `allowed_tools`, which can contain tools of any type.
+    """
     if choice.mode != "required":
         return choice.mode
     own = OwnTools(request)
@@ -277,7 +286,7 @@ def render_tool_choice(choice: ToolChoice, request: Request) -> str | dict[str, 
 
 
 def render_choice(name: str, own: OwnTools) -> dict[str, Any]:
-    """Return the entry of a choice that names a tool, as the client has declared it."""
+    """Render the entry of a tool choice for a tool, with the type and name that the client has declared."""
     vendor = own.declared.get(name)
     if vendor is not None and not vendor.group:
         return {"type": vendor.kind}
@@ -286,7 +295,7 @@ def render_choice(name: str, own: OwnTools) -> dict[str, Any]:
 
 
 def group_fields(vendor: VendorTool | None) -> dict[str, str]:
-    """Return the name and the namespace of a tool in a namespace; nothing for other tools."""
+    """Return the name and the namespace of a tool in a namespace; empty for other tools."""
     if vendor is None or not vendor.group:
         return {}
     namespace = {"namespace": vendor.group} if vendor.group != DEFAULT_GROUP else {}

@@ -1,8 +1,8 @@
-"""Calls of tools that have a type of OpenAI's own and run at the client, and their results.
+"""Calls of typed tools and their results, parsed and rendered.
 
 Sources: the SDK `openai` (types of items), and developers.openai.com/api/docs/guides: tools-shell,
-tools-local-shell, tools-apply-patch, tools-computer-use, tools-tool-search. To other formats, they are
-functions whose arguments are the `action`, the `operation` or the `arguments` of a call.
+tools-local-shell, tools-apply-patch, tools-computer-use, tools-tool-search. In other formats, a typed tool
+becomes a function. Its arguments are the `action`, the `operation` or the `arguments` of the call.
 """
 
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ TOOL_OF_CALL = {
     "computer_call": "computer",
     "tool_search_call": "tool_search",
 }
-"""Types of calls, each with the name of its tool. Their results are items of the type `..._output`."""
+"""Maps the type of a call to its tool. The type of a result is the type of its call with `_output`."""
 OUTPUT_TYPES = (
     *(f"{call}_output" for call in TOOL_OF_CALL if call != "tool_search_call"),
     "tool_search_output",
@@ -44,9 +44,10 @@ Content = tuple[Text | Image | File, ...]
 
 
 def runs_at_client(item: Item) -> bool:
-    """Return whether a call is one that the client answers.
+    """Return whether the client runs a call, or has run the call of a result.
 
-    OpenAI itself runs shells in its containers and, unless the request says otherwise, searches for tools.
+    OpenAI runs shells in its containers. It also runs searches for tools, unless the request says that the
+    client does.
     """
     match item:
         case {"type": "shell_call", "environment": {"type": "container_reference"}}:
@@ -58,7 +59,7 @@ def runs_at_client(item: Item) -> bool:
 
 
 def call_arguments(item: Item) -> str:
-    """Return the arguments of a call as JSON of the function that stands for its tool."""
+    """Return the arguments of a call as the JSON arguments of the function that replaces its tool."""
     match item.get("type"):
         case "apply_patch_call":
             value: Any = {"operation": as_dict(item.get("operation"))}
@@ -75,7 +76,7 @@ def call_arguments(item: Item) -> str:
 
 
 def parse_typed_output(item: Item) -> tuple[Content, bool]:
-    """Return the content of a result, and whether it says that the call failed."""
+    """Return the content of a result, and whether the call failed."""
     output = item.get("output")
     match item.get("type"):
         case "shell_call_output":
@@ -93,7 +94,7 @@ def parse_typed_output(item: Item) -> tuple[Content, bool]:
 
 
 def chunk_text(chunk: Item) -> str:
-    """Return what a command printed, and how it ended if it failed."""
+    """Return the output of a command and, if it failed, its exit code or its timeout."""
     errors, outcome = as_str(chunk.get("stderr")), as_dict(chunk.get("outcome"))
     code = outcome.get("exit_code")
     ended = (
@@ -112,7 +113,7 @@ def parse_screenshot(output: Item) -> Content:
 
 
 def names_of(tool: Item) -> list[str]:
-    """Return the name of a tool, or those of the tools in a namespace."""
+    """Return the name of a tool, or the names of the tools in a namespace."""
     name = as_str(tool.get("name"))
     members = [flat_name(name, as_str(member.get("name"))) for member in dict_items(tool.get("tools"))]
     return members or [name or as_str(tool.get("type"))]
@@ -122,7 +123,7 @@ def names_of(tool: Item) -> list[str]:
 
 
 def render_typed_call(call: ToolCall, kind: str) -> Item:
-    """Return a function's call as the call of the tool of this type that the client has declared."""
+    """Render a call of a function as the call of the typed tool that the function replaces."""
     given = parse_arguments(call.arguments)
     match kind:
         case "local_shell":
@@ -142,7 +143,7 @@ def render_typed_call(call: ToolCall, kind: str) -> Item:
 
 
 def parse_arguments(arguments: str) -> Item:
-    """Return the arguments; empty if they are not a JSON object."""
+    """Return the decoded arguments; empty if they are not a JSON object."""
     try:
         return as_dict(msgspec.json.decode(arguments or "{}"))
     except DECODE_ERRORS:
@@ -150,7 +151,10 @@ def parse_arguments(arguments: str) -> Item:
 
 
 def local_shell_action(given: Item) -> Item:
-    """Return an action with the fields that the format requires. A command in one text runs in a shell."""
+    """Return an action with the fields that the format requires.
+
+    A command that is one text, and not a list, is run by a shell.
+    """
     command = given.get("command")
     written = ["bash", "-lc", command] if isinstance(command, str) else commands(command)
     others = {name: given.get(name) for name in ("timeout_ms", "user", "working_directory")}
@@ -162,7 +166,10 @@ def commands(value: Any) -> list[str]:
 
 
 def computer_actions(given: Item, kind: str) -> Item:
-    """Return the actions of a call: a list, or the one action that the older tool takes."""
+    """Return the actions of a computer call.
+
+    The older tool, `computer_use_preview`, accepts only one action.
+    """
     listed = dict_items(given.get("actions")) or [as_dict(given.get("action")) or given]
     actions = {"action": listed[0]} if kind == "computer_use_preview" else {"actions": listed}
     return {**actions, "pending_safety_checks": []}
@@ -172,17 +179,20 @@ class ItemWriter(Protocol):
     """Writes complete items to a stream."""
 
     def write_item(self, item: Item) -> None:
-        """Write an item that is complete."""
+        """Write a complete item."""
 
 
 class RenderCall(Protocol):
-    """Renders a call as its items, with its signature in an item before it."""
+    """Renders a call as items. If the call has a signature, an item with it comes first."""
 
     def __call__(self, call: ToolCall, /) -> list[Item]: ...
 
 
 class TypedCallEncoder:
-    """Writes a call of a typed tool when all of its arguments are known: they become fields of the item."""
+    """Encodes a call of a typed tool.
+
+    It writes the call when the arguments are complete, because they become fields of the item.
+    """
 
     def __init__(self, writer: ItemWriter, call: ToolCall, render: RenderCall) -> None:
         self.writer, self.call, self.render = writer, call, render

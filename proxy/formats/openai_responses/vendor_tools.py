@@ -1,8 +1,9 @@
-"""Tools that have a type of OpenAI's own: some run at the client, the others at OpenAI.
+"""OpenAI's typed tools, which the client runs, and server tools, which OpenAI runs.
 
 Sources: the SDK `openai` (types of `tools`), and developers.openai.com/api/docs/guides: tools-shell,
 tools-local-shell, tools-apply-patch, tools-computer-use, tools-tool-search, tools-web-search,
-tools-code-interpreter. The parameters of the functions are those of the calls (`typed_calls.py`).
+tools-code-interpreter. The parameters of the functions that replace typed tools match the arguments in
+`typed_calls.py`.
 """
 
 from proxy.formats.json_body import as_dict, as_str, dict_items
@@ -88,11 +89,14 @@ CLIENT_TOOLS: dict[str, tuple[str, str, Schema]] = {
         parameters("query", query=STRING),
     ),
 }
-"""Types of tools that the client runs, each with the name, description and parameters of its function."""
+"""The typed tools, each with the name, description and parameters of the function that replaces it."""
 
 
 def runs_at_client(tool: Schema) -> bool:
-    """Return whether the client runs a tool: a shell outside of OpenAI's containers, a search of its own."""
+    """Return whether the client runs a tool.
+
+    The client runs a shell outside of OpenAI's containers, and a tool search if the declaration says so.
+    """
     match tool:
         case {"type": "shell"}:
             return not as_str(as_dict(tool.get("environment")).get("type")).startswith("container")
@@ -103,7 +107,7 @@ def runs_at_client(tool: Schema) -> bool:
 
 
 def parse_client_tool(tool: Schema, names: FlatNames) -> Tool:
-    """Return a tool that the client runs as a function with its published parameters."""
+    """Return the function that replaces a typed tool."""
     kind = as_str(tool.get("type"))
     name, description, schema = CLIENT_TOOLS[kind]
     given = as_dict(tool.get("parameters"))
@@ -118,7 +122,7 @@ def parse_client_tool(tool: Schema, names: FlatNames) -> Tool:
 
 
 def details(tool: Schema) -> str:
-    """Return what a declaration tells the model: the size of the display, the skills in a workspace."""
+    """Return the information for the model in a declaration: the size of the display, or the skills."""
     if width := tool.get("display_width"):
         return f"The display has {width} x {tool.get('display_height')} pixels."
     skills = dict_items(as_dict(tool.get("environment")).get("skills"))
@@ -130,7 +134,7 @@ def details(tool: Schema) -> str:
 
 
 def parse_server_tool(tool: Schema) -> ServerTool:
-    """Return a tool that OpenAI runs. Unknown types count as tools of the provider too."""
+    """Return a tool that OpenAI runs. Tools of unknown types are assumed to be server tools."""
     kind = as_str(tool.get("type")) or "tool"
     shared = parse_shared_tool(tool, VERSION.sub("", kind))
     return ServerTool(
@@ -144,7 +148,7 @@ def parse_server_tool(tool: Schema) -> ServerTool:
 
 
 def unshared_settings(search: Schema) -> tuple[str, ...]:
-    """Return the settings that only OpenAI's web search has, without those that ask for the default."""
+    """Return the settings that only OpenAI's web search has and that do not have their default values."""
     return tuple(
         name
         for name, value in search.items()
@@ -153,7 +157,7 @@ def unshared_settings(search: Schema) -> tuple[str, ...]:
 
 
 def has_files(tool: Schema) -> bool:
-    """Return whether a container is one that exists, or gets files of the caller."""
+    """Return whether a tool uses an existing container or files of the caller."""
     container = tool.get("container") or tool.get("environment")
     match container:
         case str() | {"type": "container_reference"}:
@@ -181,7 +185,7 @@ def parse_shared_tool(tool: Schema, kind: str) -> SharedTool | None:
 
 
 def render_shared_tool(shared: SharedTool) -> Schema:
-    """Return the declaration of OpenAI's own counterpart of a server tool. Raises UnsupportedFeature."""
+    """Render OpenAI's counterpart of a server tool. Raises UnsupportedFeature."""
     match shared:
         case WebSearch():
             place = shared.user_location

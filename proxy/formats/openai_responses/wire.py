@@ -54,7 +54,7 @@ class WireTool(msgspec.Struct):
 
 
 class RequestFields(msgspec.Struct):
-    """The fields that the gateway must know of a request that it passes on."""
+    """The fields that the gateway must know of a request that passes through."""
 
     model: ModelName
     input: str | list[dict[str, Any] | str] | None = None
@@ -76,7 +76,7 @@ class RequestFields(msgspec.Struct):
 
 
 class WireUsage(msgspec.Struct):
-    """Usage with fields of any type: compatible servers send counts as floats, and a list as details."""
+    """Usage. Its fields may have any type, because compatible servers send floats, or a list of details."""
 
     input_tokens: Any = None
     output_tokens: Any = None
@@ -86,7 +86,7 @@ class WireUsage(msgspec.Struct):
 
 
 class WireEvent(msgspec.Struct):
-    """A stream event with fields of any type: a field of the wrong type counts as missing."""
+    """A stream event. Its fields may have any type; a field of the wrong type counts as missing."""
 
     type: str = ""
     delta: Any = None
@@ -102,7 +102,7 @@ class WireEvent(msgspec.Struct):
 
 
 class StreamEventFields(msgspec.Struct):
-    """The fields of an event that a meter reads. Large ones are decoded only if they are needed."""
+    """The fields of an event that a meter reads. Large fields are decoded only if they are needed."""
 
     type: Any = ""
     delta: Any = None

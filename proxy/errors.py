@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class GatewayError(Exception):
-    """An error that the client gets in its own format.
+    """An error that the gateway sends to the client in the client's format.
 
     `outcome` is stored in the usage record and counted in the metrics. `headers` are sent with the response.
     """
@@ -44,7 +44,7 @@ class GatewayError(Exception):
 
 
 def without_keys(error: ApiError) -> ApiError:
-    """Redact API keys in the texts of the error, which may repeat what a client or provider sent."""
+    """Redact API keys in the texts of an error, which may repeat data of the client or the provider."""
     param = error.param and redact(error.param)
     return replace(error, message=redact(error.message), code=redact(error.code), param=param)
 
@@ -87,9 +87,9 @@ def invalid_key() -> GatewayError:
 
 
 def too_many_failures(denial: TooManyFailures) -> GatewayError:
-    """Return the error for a client network that has failed too often.
+    """Return the error for a client network with too many failed authentications.
 
-    It is the same for every key, so that it does not reveal whether a key was valid.
+    The error is the same for every key, so that it does not show whether a key is valid.
     """
     text = "Too many requests without a valid API key came from this address. Try again later."
     return rate_limited(text, {"retry-after": str(math.ceil(denial.retry_after))})
@@ -158,7 +158,7 @@ MAX_SHOWN_ID_LENGTH = 100
 def not_issued(reference: AccountReference) -> GatewayError:
     """Return the error for an id that was not issued to the project.
 
-    It is the same whether or not another project has the id.
+    The error does not show whether another project has the id.
     """
     noun, shown = ISSUED_KINDS[reference.kind], reference.id[:MAX_SHOWN_ID_LENGTH]
     text = (
@@ -193,11 +193,11 @@ def unknown_key() -> GatewayError:
 
 
 def wrong_method(request: GatewayRequest, allowed: Collection[str]) -> GatewayError:
-    """Return a 405, or a 426 for a WebSocket handshake. Codex and other clients then use HTTP."""
+    """Return a 405, or a 426 for a WebSocket handshake. After a 426, clients such as Codex use HTTP."""
     if request.method == "GET" and request.header(b"upgrade").lower() == "websocket":
         return websockets_unsupported(allowed)
     names = ", ".join(allowed)
-    text = f"{(request.method or '')[:20]} is not allowed here; use {names}."
+    text = f"{(request.method or '')[:20]} is not allowed for this URL. Use {names}."
     return gateway_error(
         405, Outcome.INVALID_REQUEST, "invalid_request", "method_not_allowed", text, headers={"allow": names}
     )
@@ -218,7 +218,7 @@ def invalid_request(error: InvalidRequest) -> GatewayError:
 
 
 def body_too_large(limit: int) -> GatewayError:
-    text = f"The request body is larger than {limit} bytes."
+    text = f"The request body is larger than {limit} bytes. Send a shorter request."
     return gateway_error(413, Outcome.INVALID_REQUEST, "invalid_request", "request_too_large", text)
 
 
@@ -257,7 +257,10 @@ def corrupt_body(coding: str) -> GatewayError:
 
 
 def format_not_convertible(model: str, provider: str) -> GatewayError:
-    text = f"The model {model} is served by {provider}, whose format this endpoint cannot be converted to."
+    text = (
+        f"{provider} serves the model {model} in a format to which requests to this URL cannot be converted. "
+        "Use another model, or a URL of the provider's own format."
+    )
     return gateway_error(400, Outcome.INVALID_REQUEST, "invalid_request", "unsupported_model", text, "model")
 
 
@@ -280,7 +283,7 @@ def budget_exceeded(denial: BudgetExceeded) -> GatewayError:
 
 
 def budget_exhausted_midstream() -> GatewayError:
-    text = "The response was cut off: its cost has used up what the budget had left."
+    text = "The response was aborted, because its cost has used up the budget."
     return gateway_error(429, Outcome.BUDGET_EXCEEDED, "rate_limit", "insufficient_quota", text)
 
 
@@ -304,7 +307,7 @@ def rate_limit_exceeded(denial: RateLimitExceeded) -> GatewayError:
 def rate_limit_headers(status: RateLimitStatus) -> dict[str, str]:
     """Return the headers with the rate-limit status.
 
-    They are OpenAI's headers, and two shorter headers for requests.
+    Most of them are OpenAI's headers. Two more headers report the limit of requests in another form.
     """
     headers: dict[str, str] = {}
     for kind, allowance in (("requests", status.requests), ("tokens", status.tokens)):
@@ -345,13 +348,13 @@ def unpriced_tool(tool: str) -> GatewayError:
 def service_unavailable(error: Exception) -> GatewayError:
     """Return the error for a component that is down.
 
-    It does not repeat the text of the failure, which may name hosts.
+    The error does not contain the text of the failure, because it may name hosts.
     """
     match error.component if isinstance(error, LedgerUnavailable) else DATABASE:
         case "redis":
             what = "The store of the gateway's budgets and limits does not answer."
         case None:
-            what = "The gateway's budgets are being brought up to date."
+            what = "The gateway is still restoring its budgets."
         case _:
             what = "The gateway's database does not answer."
     text = f"{what} Try again in a moment."
@@ -392,7 +395,7 @@ def idempotency_key_reused() -> GatewayError:
 def stored_response_unreadable() -> GatewayError:
     """Return the error for a stored response that cannot be decrypted.
 
-    The request is not run again instead, because that would bill it again.
+    The gateway does not run the request again, because the client would pay twice.
     """
     text = (
         "The stored response to this Idempotency-Key cannot be decrypted. "
@@ -427,7 +430,7 @@ def invalid_upstream_response(provider: str, reason: str) -> GatewayError:
 
 
 def upstream_error(error: ApiError) -> GatewayError:
-    """Return an error that a provider reported."""
+    """Return the error that a provider has reported."""
     return GatewayError(Outcome.UPSTREAM_ERROR, error)
 
 
@@ -445,9 +448,9 @@ def circuit_open(provider: str, retry_after_s: float) -> GatewayError:
 
 
 def client_closed() -> GatewayError:
-    """Return the error of a client disconnect. Only the usage record contains it.
+    """Return the error for a client disconnect. It is stored in the usage record, but not sent.
 
-    nginx logs the same status, 499.
+    Its status is 499, which nginx uses for the same purpose.
     """
     return gateway_error(
         499, Outcome.CLIENT_CLOSED, "network", "client_closed", "The client closed the connection."
@@ -465,15 +468,14 @@ def overloaded() -> GatewayError:
 
 
 def internal_error() -> GatewayError:
-    return gateway_error(
-        500, Outcome.UNAVAILABLE, "server_error", "internal_error", "The gateway failed on this request."
-    )
+    text = "The gateway failed while it handled this request. Try again."
+    return gateway_error(500, Outcome.UNAVAILABLE, "server_error", "internal_error", text)
 
 
 def from_exception(error: Exception, provider: str = "The provider") -> GatewayError:
-    """Return the error that the client gets for an exception.
+    """Return the error to send to the client for an exception.
 
-    An unexpected exception is logged, and its text is not revealed.
+    An unexpected exception is logged, and the client does not get its text.
     """
     match error:
         case GatewayError():

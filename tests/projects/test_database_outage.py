@@ -140,7 +140,7 @@ def test_error_names_the_unavailable_component() -> None:
     assert errors.from_exception(OperationalError("refused")).api_error.message == database
     store = "The store of the gateway's budgets and limits does not answer. Try again in a moment."
     assert message(REDIS) == store
-    assert message(None) == "The gateway's budgets are being brought up to date. Try again in a moment."
+    assert message(None) == "The gateway is still restoring its budgets. Try again in a moment."
 
 
 @pytest.mark.databases

@@ -1,6 +1,6 @@
 """Capabilities of Claude's generations, looked up by the name of the model.
 
-Other models that are served in this format get a request without newer features.
+Models that do not have a Claude name get requests without newer features.
 
 Sources: platform.claude.com/docs, "Adaptive thinking", "Effort", "Structured outputs", "Mid-conversation
 system messages" and the migration guides.
@@ -15,14 +15,14 @@ from proxy.formats.reasoning import requires_thinking
 from proxy.formats.tools.offers import Settings
 
 TOOL_PROMPT_TOKENS = 600
-"""Tokens that the API adds to the prompt of a request with tools.
+"""The maximum number of tokens that the API adds to the prompt of a request with tools.
 
-They are up to 530 (docs, "Tool use", "Pricing").
+The documentation says up to 530 tokens (docs, "Tool use", "Pricing").
 """
 SERVER_TOOL_TOKENS = 3_000
-"""Tokens that the API adds for each tool whose schema Anthropic defines.
+"""The maximum number of tokens that the API adds for each tool whose schema Anthropic defines.
 
-They are up to about 2,500 (docs, "Tool use", "Pricing").
+The documentation says up to about 2,500 tokens (docs, "Tool use", "Pricing").
 """
 SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution", "tool_search")
 SERVER_TOOLS: Settings = {
@@ -30,12 +30,12 @@ SERVER_TOOLS: Settings = {
     "web_fetch": frozenset({"allowed_domains", "blocked_domains", "max_uses", "max_content_tokens"}),
     "code_execution": frozenset(),
 }
-"""Anthropic's own tools, each with the settings that it has (docs, "Web search tool" and so on)."""
+"""Anthropic's server tools, each with its settings (docs, "Web search tool" and so on)."""
 OTHER_SIGNATURE = re.compile(r"[0-9a-f-]{32,}")
-"""A signature of another server of this API: an id, as DeepSeek's, or a digest. Claude's are base64.
+"""The form of signatures from other servers of this API: an id, like DeepSeek's, or a digest.
 
-Sources: github.com/NousResearch/hermes-agent/pull/21048; that Claude rejects it:
-github.com/deepseek-ai/awesome-deepseek-integration/issues/606.
+Claude's signatures are base64, and Claude rejects others (github.com/NousResearch/hermes-agent/pull/21048,
+github.com/deepseek-ai/awesome-deepseek-integration/issues/606).
 """
 MODEL_NAME = re.compile(
     r"claude-(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)"
@@ -46,14 +46,14 @@ LEGACY_MODEL_NAME = re.compile(r"claude-(?P<major>\d)(?:[-.](?P<minor>\d))?-(?P<
 class ModelCapabilities(Frozen, frozen=True):
     """Settings that a model accepts.
 
-    - `adaptive_thinking`: the model takes an effort, and rejects a budget of thinking tokens.
+    - `adaptive_thinking`: the model accepts an effort, and rejects a budget of thinking tokens.
     - `thinking_always_on`: the model rejects `disabled` too.
-    - `thinks_between_tools`: the model takes `between_tools` in place of `disabled`.
+    - `thinks_between_tools`: the model accepts `between_tools` instead of `disabled`.
     - `signs_thinking`: the model signs its thinking, and rejects thinking without its signature.
     - `supports_structured_output`: the model follows a JSON Schema.
-    - `supports_system_messages`: the model takes system messages between the others.
-    - `supports_server_tools`: the model can use Anthropic's own tools (docs, "Web search tool").
-    - `default_max_tokens`: the limit, in tokens, for clients of formats that do not require one. Every model
+    - `supports_system_messages`: the model accepts system messages between other messages.
+    - `supports_server_tools`: the model can use Anthropic's server tools (docs, "Web search tool").
+    - `default_max_tokens`: the output limit, in tokens, for requests without one. Every model
       of the generation accepts it (docs, "Models overview").
     """
 
@@ -97,9 +97,10 @@ def server_tools_for(request: Request, quirks: Quirks) -> Settings:
 
 
 def accepts_thinking(part: Thinking, model: str) -> bool:
-    """Return whether a model accepts thinking of this API in its history.
+    """Return whether a model accepts this thinking in its history.
 
-    Models that require the text of earlier thinking verify no signature, and cannot read redacted thinking.
+    A model that signs its thinking accepts only thinking with a signature or redacted thinking. Models that
+    require the text of earlier thinking do not verify signatures, and cannot read redacted thinking.
     """
     if model_capabilities(model).signs_thinking:
         signature = part.redacted or part.signature

@@ -75,9 +75,9 @@ def parse_part_ignoring_nulls(block: dict[str, Any]) -> tuple[Part, ...]:
 
 
 def own_if_unsigned(thinking: Thinking) -> Thinking:
-    """Return unsigned thinking of a response with this format as its origin.
+    """Return thinking of a response, with this format as its origin if its origin is not known.
 
-    Compatible servers do not sign thinking.
+    Thinking without a signature comes from a compatible server, which does not sign thinking.
     """
     return replace(thinking, origin=thinking.origin or FORMAT)
 
@@ -85,7 +85,7 @@ def own_if_unsigned(thinking: Thinking) -> Thinking:
 def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
     """Parse one block. Raises InvalidRequest.
 
-    A document that consists of blocks becomes several parts. A change of the tools becomes none.
+    A document that consists of blocks becomes several parts. A block that changes the tools becomes no part.
     """
     match block.get("type"):
         case "text":
@@ -121,7 +121,7 @@ def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:
-    """Parse the citations of web pages. Citations of the client's own documents are left out.
+    """Parse the citations of web pages. Citations of documents that the client has sent are left out.
 
     Each citation applies to the complete text of its block.
     """
@@ -160,9 +160,9 @@ def parse_image(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ...]:
 def parse_document(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ...]:
     """Parse a document.
 
-    Other providers have no such document types. A plain-text document becomes text, and a document of blocks
-    becomes the parts of its blocks. In both cases, the title and the context come first, as text. The context
-    of a file precedes the file.
+    Other providers do not have all of these document types. A plain-text document becomes text, and a
+    document of blocks becomes the parts of its blocks. In both cases, the title and the context come first,
+    as text. If the document is a file, its context becomes a text before the file.
     """
     source, context = block.source, heading_parts(block.context)
     match source.type:
@@ -190,7 +190,7 @@ def parse_document(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ..
 def parse_unknown_source(kind: str, fields: dict[str, Any]) -> Opaque:
     """Parse content from a source that only Anthropic has.
 
-    It is data of the caller, because the conversation makes no sense without it.
+    It counts as data of the caller, because the conversation makes no sense without it.
     """
     return Opaque(origin=FORMAT, kind=kind, value=fields, is_caller_data=True)
 
@@ -202,7 +202,7 @@ def heading_parts(*lines: str | None) -> tuple[Text, ...]:
 def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
     """Parse a search result that the client supplies.
 
-    It becomes a text that starts with its title and URL.
+    It becomes a text that starts with the title and URL of the result.
     """
     text = "".join(part.text for part in parse_parts(block.content) if isinstance(part, Text))
     heading = "".join(part.text for part in heading_parts(block.title, block.source))
@@ -219,7 +219,7 @@ def parse_tool_result(block: ToolResultBlock) -> ToolResult:
 
 
 def must_omit(part: Part) -> bool:
-    """Return whether to leave out a part, because the API rejects it as empty."""
+    """Return whether to leave out a part, because the API rejects empty texts."""
     return isinstance(part, Text | Refusal) and not part.text.strip()
 
 
@@ -258,14 +258,14 @@ def with_cache_control(block: dict[str, Any], cache: str | None) -> dict[str, An
 def render_text(part: Text) -> dict[str, Any]:
     """Render text without its citations.
 
-    The API accepts only citations that it has issued, with their encrypted index. Neutral citations do not
-    keep that index.
+    The API accepts only citations that it has issued itself, with their encrypted index. Neutral citations do
+    not contain this index.
     """
     return {"type": "text", "text": part.text}
 
 
 def render_thinking(part: Thinking) -> dict[str, Any]:
-    """Render thinking. Its text is in the block, so a seal does not contain it again."""
+    """Render thinking. The block contains the text, so a seal in the same block does not."""
     without_text = replace(part, text="")
     if part.redacted is not None:
         data = part.redacted if part.origin == FORMAT else seal(without_text)
@@ -274,7 +274,7 @@ def render_thinking(part: Thinking) -> dict[str, Any]:
 
 
 def render_tool_call(part: ToolCall, vendor: VendorTool | None = None) -> dict[str, Any]:
-    """Render a call. `vendor` is the client's own declaration of the tool, which may be in a toolset."""
+    """Render a call. `vendor` is the client's declaration of the tool, if the tool is a vendor tool."""
     name = (
         {"name": vendor.name, "toolset_name": vendor.group}
         if vendor and vendor.group
@@ -303,7 +303,7 @@ def render_input(arguments: str) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str) -> str:
-    """Render the id of a call. It is unchanged if the API accepts it, else a valid id is derived from it."""
+    """Return an id that the API accepts: the same id if it is valid, otherwise one derived from it."""
     if VALID_CALL_ID.fullmatch(neutral_id):
         return neutral_id
     return f"{INVALID_CALL_ID_CHARACTER.sub('_', neutral_id)[:47]}_{call_id_digest(neutral_id)[:16]}"
@@ -374,7 +374,7 @@ def render_stored_file(part: File, param: str) -> dict[str, Any]:
 
 
 def render_document_source(part: File, media_type: str | None, param: str) -> dict[str, Any]:
-    """Render the source of a document. Claude reads PDF and plain text. Raises UnsupportedFeature."""
+    """Render the source of a document, which must be PDF or plain text. Raises UnsupportedFeature."""
     if part.data is not None:
         if media_type == PDF_TYPE:
             return {"type": "base64", "media_type": PDF_TYPE, "data": part.data}

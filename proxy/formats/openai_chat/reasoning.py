@@ -1,8 +1,9 @@
-"""Reasoning settings, and thinking with its signatures in messages.
+"""Reasoning settings and the thinking in messages, parsed and rendered.
 
-Thinking is in DeepSeek's field `reasoning_content` (api-docs.deepseek.com/guides/reasoning_model), and its
-signatures in OpenRouter's `reasoning_details` (openrouter.ai/docs/use-cases/reasoning-tokens). The gateway
-also reads `reasoning_signature`, in which its earlier versions sent the signature of another vendor.
+The text of thinking is in DeepSeek's field `reasoning_content`
+(api-docs.deepseek.com/guides/reasoning_model). Its signatures are in OpenRouter's field `reasoning_details`
+(openrouter.ai/docs/use-cases/reasoning-tokens). Earlier versions of the gateway sent signatures of other
+vendors in `reasoning_signature`, which is still parsed.
 """
 
 from collections.abc import Sequence
@@ -21,10 +22,10 @@ SUMMARY_TYPE = "reasoning.summary"
 
 
 def parse_reasoning(setting: Any, effort: str | None) -> Reasoning | None:
-    """Return the reasoning setting, in any of the forms that servers of this format take.
+    """Parse the reasoning setting in each of the forms that servers of this format accept.
 
-    `effort` is OpenAI's `reasoning_effort`. `setting` is OpenRouter's `reasoning`, or the `thinking` of
-    DeepSeek, Z.AI and others, which follows Anthropic's.
+    `effort` is OpenAI's field `reasoning_effort`. `setting` is OpenRouter's field `reasoning`, or the field
+    `thinking`, which DeepSeek, Z.AI and others have taken from Anthropic's API.
     """
     match setting:
         case {"enabled": False} | {"type": "disabled"}:
@@ -40,7 +41,7 @@ def parse_reasoning(setting: Any, effort: str | None) -> Reasoning | None:
 
 
 def render_reasoning(reasoning: Reasoning | None) -> str | None:
-    """Return the value of `reasoning_effort`, or None if the client set no reasoning."""
+    """Return the value of `reasoning_effort`; None if the client has not set reasoning."""
     if reasoning is None:
         return None
     return reasoning.effort or effort_from_budget(reasoning.budget, "medium") or "medium"
@@ -49,7 +50,7 @@ def render_reasoning(reasoning: Reasoning | None) -> str | None:
 def parse_call_signature(wire: dict[str, Any]) -> Thinking | None:
     """Return the signature of a call as empty thinking, or None.
 
-    It is in the field of Google's OpenAI-compatible server
+    The signature is in a field that Google's OpenAI-compatible server has added
     (ai.google.dev/gemini-api/docs/thought-signatures).
     """
     match wire.get("extra_content"):
@@ -60,7 +61,7 @@ def parse_call_signature(wire: dict[str, Any]) -> Thinking | None:
 
 
 def render_call_signature(origin: Origin | None, signature: str) -> dict[str, Any]:
-    """Return the `extra_content` of a call for a client."""
+    """Return the field `extra_content` of a call, which carries the signature to a client."""
     return google_content(seal(Thinking(signature=signature, origin=origin)))
 
 
@@ -69,7 +70,7 @@ def google_content(signature: str) -> dict[str, Any]:
 
 
 def sign_first_call(calls: list[Any]) -> list[Any]:
-    """Return the calls of a message for Gemini 3, which rejects them if the first has no signature."""
+    """Return the calls of a message with a signature on the first one, because Gemini 3 requires it."""
     match calls:
         case [dict() as first, *rest] if "extra_content" not in first:
             return [first | {"extra_content": google_content(SKIP_SIGNATURE)}, *rest]
@@ -78,7 +79,10 @@ def sign_first_call(calls: list[Any]) -> list[Any]:
 
 
 def with_signed_call(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message for Gemini 3. The signatures of a router stand in its `reasoning_details` instead."""
+    """Return a message for Gemini 3, with a signature on its first call.
+
+    A message that came from a router has its signatures in `reasoning_details`, and is not changed.
+    """
     calls = message.get("tool_calls")
     if not calls or "reasoning_details" in message:
         return message
@@ -89,10 +93,10 @@ def with_signed_call(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_message_thinking(wire: dict[str, Any]) -> list[Thinking]:
-    """Return the thinking in a message. The name of its field depends on the server.
+    """Parse the thinking in a message. The name of its field depends on the server.
 
-    If `reasoning_details` contain the complete thinking, the text in the message is ignored, because it
-    repeats them.
+    If `reasoning_details` contains the complete thinking, the other field is ignored, because it repeats the
+    text.
     """
     names = ("reasoning_content", "reasoning")
     text = next((value for name in names if (value := as_str(wire.get(name)))), "")
@@ -108,7 +112,7 @@ def parse_message_thinking(wire: dict[str, Any]) -> list[Thinking]:
 
 
 def is_signed(thinking: Thinking) -> bool:
-    """Return whether thinking has a signature, or comes from another vendor."""
+    """Return whether thinking has a signature, is redacted, or comes from another vendor."""
     return bool(thinking.signature or thinking.redacted) or thinking.origin != FORMAT
 
 
@@ -123,16 +127,16 @@ def parse_reasoning_details(wire: dict[str, Any]) -> list[Thinking]:
 
 
 def unseal_detail(detail: dict[str, Any]) -> tuple[Thinking, ...] | None:
-    """Return the thinking in an entry that is a seal, or None for a server's own entry."""
+    """Return the thinking in an entry that is a seal; None for an entry that a server has made."""
     data = as_str(detail.get("data"))
     return unseal(data, redacted=True) if data else unseal(as_str(detail.get("signature")))
 
 
 def parse_reasoning_detail(detail: dict[str, Any]) -> Thinking | None:
-    """Return the thinking in an entry that a server has made, or None if it is empty or a seal.
+    """Return the thinking in an entry that a server has made; None if the entry is empty or a seal.
 
-    The entry is kept completely, so that it can be sent back unchanged. If the server is another gateway, its
-    seals are ignored, because the text of the message repeats their content.
+    All fields of the entry are kept, so that it can be sent back unchanged. If the server is another such
+    gateway, its seals are ignored, because the message repeats their text in another field.
     """
     if unseal_detail(detail) is not None:
         return None
@@ -150,9 +154,10 @@ def detail_text_field(detail: dict[str, Any]) -> str:
 
 
 def render_reasoning_detail(thinking: Thinking, index: int) -> dict[str, Any]:
-    """Render an entry of `reasoning_details`: the server's own, or a seal of another vendor's thinking.
+    """Render an entry of `reasoning_details`: the server's original entry, or a seal.
 
-    OpenAI's SDK joins the entries of a stream by `index`.
+    A seal contains another vendor's thinking. It has an `index`, by which OpenAI's SDK joins the entries of a
+    stream.
     """
     if thinking.origin != FORMAT:
         return {"type": "reasoning.encrypted", "data": seal(thinking), "index": index}
@@ -164,7 +169,7 @@ def render_reasoning_detail(thinking: Thinking, index: int) -> dict[str, Any]:
 
 
 def original_detail(text: str) -> dict[str, Any] | None:
-    """Return an entry unchanged. Return None if there was none, or if a client has changed it."""
+    """Decode the original entry of a server; None if there was none, or if it is not valid JSON."""
     try:
         return decode_object(text.encode())
     except (ValueError, RecursionError):
@@ -172,10 +177,10 @@ def original_detail(text: str) -> dict[str, Any] | None:
 
 
 def render_message_thinking(thinking: Sequence[Thinking]) -> dict[str, Any]:
-    """Render the fields of a message that carry its thinking.
+    """Render the fields of a message that contain its thinking.
 
-    The text is for people to read. Signed thinking, redacted thinking and thinking of another vendor are
-    complete in `reasoning_details`.
+    `reasoning_content` is for people to read. If any thinking is signed, redacted or of another vendor,
+    `reasoning_details` contains all thinking of the message completely.
     """
     fields: dict[str, Any] = {}
     if text := "".join(thought.text for thought in thinking):

@@ -1,4 +1,4 @@
-"""Remove seals from the thinking fields of messages in requests that are passed through."""
+"""Removal of seals from the thinking in requests that pass through."""
 
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
@@ -34,19 +34,22 @@ from proxy.formats.seals import own_thinking, unseal
 
 THINKING_FIELDS = frozenset({"reasoning_content", "reasoning", "reasoning_details", "reasoning_signature"})
 RESPONSE_FIELDS = frozenset({"refusal", "annotations", "audio"})
-"""Fields of the gateway's and OpenAI's responses, mostly empty, that some servers reject in requests."""
+"""Fields of responses of OpenAI and the gateway that some servers reject in requests.
+
+In most responses, they are empty.
+"""
 CHANGED_FIELDS = THINKING_FIELDS | RESPONSE_FIELDS | {"tool_calls"}
-"""Fields of a message that may contain seals, or that the destination may reject."""
+"""Fields of a message that may contain seals, or that a destination may reject."""
 
 
 def without_seals(
     body: bytes, fields: Mapping[str, Any], destination: Destination
 ) -> tuple[bytes, tuple[str, ...]]:
-    """Return the body without the seals of other vendors, and with the own entries restored.
+    """Return the body without seals, and the names of dropped settings (none).
 
-    Fields for thinking that the destination rejects are left out too, and those that it requires are added:
-    a client may have the messages from another server. The content of all messages stays, and no setting is
-    dropped.
+    A seal that contains an entry of this format's servers is replaced by this entry. A client may have
+    received the messages from another server, so thinking fields that the destination rejects are removed,
+    and fields that it requires are added. The content of all messages stays the same.
     """
     candidates = [
         (position, message)
@@ -65,7 +68,10 @@ def without_seals(
 
 
 def must_return_thinking(messages: list[dict[str, Any]], fields: Mapping[str, Any], model: str) -> bool:
-    """Return whether the model rejects calls without thinking: it thinks, or has thought before."""
+    """Return whether the model rejects calls without thinking.
+
+    It does so if it thinks in this request, or if the history contains its earlier thinking.
+    """
     setting, effort = (
         fields.get("reasoning") or fields.get("thinking"),
         as_str(fields.get("reasoning_effort")),
@@ -77,9 +83,10 @@ def must_return_thinking(messages: list[dict[str, Any]], fields: Mapping[str, An
 
 
 def message_change(message: dict[str, Any], destination: Destination, *, thinks: bool) -> dict[str, Any]:
-    """Return the fields of a message to set, with None for those to remove.
+    """Return the fields of a message to change. The value None removes a field.
 
-    A response may lack the thinking that a server requires: its model may not have thought.
+    If a server requires thinking, but the message has none, for example because another model wrote it, a
+    placeholder is added.
     """
     refused = refused_fields(destination)
     change = dict(unsealed_fields(message, destination.model, refused))
@@ -92,7 +99,10 @@ def message_change(message: dict[str, Any], destination: Destination, *, thinks:
 
 
 def without_response_fields(message: dict[str, Any], refused: Set[str]) -> dict[str, Any]:
-    """Return the change of a message that empties these fields of a response; a refusal becomes its text."""
+    """Return the change that removes empty fields of a response from a message.
+
+    The text of a refusal becomes the content of the message, if it has no other content.
+    """
     refusal = message.get("refusal")
     if "refusal" in refused and refusal and not message.get("content"):
         return {"refusal": None, "content": refusal}
@@ -100,10 +110,10 @@ def without_response_fields(message: dict[str, Any], refused: Set[str]) -> dict[
 
 
 def refused_fields(destination: Destination) -> frozenset[str]:
-    """Return the fields of messages that the destination rejects.
+    """Return the message fields that the destination rejects.
 
-    The result is empty if the operator has configured another server in place of OpenAI, for models that are
-    not OpenAI's.
+    The result is empty if the provider is OpenAI, but the model is not one of OpenAI's models, because the
+    operator has then configured another server in place of OpenAI.
     """
     if destination.provider == "openai" and not is_openai_model(destination.model):
         return frozenset()
@@ -126,7 +136,10 @@ def unsealed_fields(
 
 
 def restored_detail(detail: Any) -> list[Any]:
-    """Return an entry of this format's servers, or nothing for a seal of another vendor."""
+    """Return an entry of `reasoning_details` without a seal, as a list.
+
+    The list is empty if the seal does not contain an entry of this format's servers.
+    """
     sealed = unseal_detail(as_dict(detail))
     if sealed is None:
         return [detail]
@@ -135,7 +148,7 @@ def restored_detail(detail: Any) -> list[Any]:
 
 
 def restored_call(call: Any, model: str, refused: frozenset[str]) -> Any:
-    """Return a call without a seal. If the server is Google's, the call keeps its own signature."""
+    """Return a call without a seal. For a model of Google, Google's signature replaces the seal."""
     match call:
         case {"extra_content": {"google": {"thought_signature": str(signature)}}, **rest}:
             sealed = () if "extra_content" in refused else unseal(signature)

@@ -1,8 +1,8 @@
-"""Ids of objects in a provider's account: those in requests, and those that a response issues.
+"""Ids of objects in a provider's account, found in requests and in responses.
 
-The formats find both kinds of ids as data, and `proxy/pipeline/account_ids.py` decides what they mean. The
-search of a request is broad: a name that looks like one of these fields counts wherever a provider might read
-it. The search of a response is narrow: only fields that the provider itself fills count. A client may control
+The formats only find the ids; `proxy/pipeline/account_ids.py` decides whether a project may use them. The
+search of a request is broad: it considers a field with a matching name wherever a provider might read it. The
+search of a response is narrow: it considers only fields that the provider itself fills. A client may control
 other parts of a response, for example through its own MCP server, and could put another project's id there.
 """
 
@@ -20,9 +20,12 @@ ISSUED_KINDS = {
     "audio": "Audio",
     "message": "Message",
 }
-"""Kinds whose ids responses issue, each with the noun of the vendors' "not found" messages."""
+"""Kinds of objects that a provider creates with a response, each with the noun for error messages."""
 FILE = "file"
-"""Responses issue the ids of files that the provider's code tool wrote, but not those of uploaded files."""
+"""The kind of files that the provider's code tool has written.
+
+Their ids are in responses, but those of uploaded files are not.
+"""
 UPLOADED_KINDS = {
     FILE: "file",
     "stored_file": "file",
@@ -41,20 +44,23 @@ UPLOADED_KINDS = {
     "user_profile": "user profile",
     "memory_store": "memory store",
 }
-"""Kinds whose objects are created outside the gateway, each with its noun."""
+"""Kinds of objects that are created outside of the gateway, each with the noun for messages."""
 OBJECTS_ONLY = ("audio", "voice")
-"""Kinds that are named by an object with an id. A text in these fields is audio or a built-in voice."""
+"""Kinds for which a field contains an id only if it is an object.
+
+If it is a text, it is audio or a built-in voice.
+"""
 MONTH_S = 30 * 24 * 3600
 LONGEST_NAME, MAX_NAMES = 64, 4096
 FREE = "free"
-"""Meaning of a field that contains the client's own JSON."""
+"""The meaning of a field that contains JSON that the client defines."""
 NESTED = (dict, list)
 
 Counts = Callable[[str, str, dict[str, Any]], bool]
 
 
 class AccountReference(msgspec.Struct, frozen=True):
-    """An object of the account that a request names; `param` is the field that names it."""
+    """A reference in a request to an object of the account. `param` is the field that contains the id."""
 
     kind: str
     id: str
@@ -64,8 +70,8 @@ class AccountReference(msgspec.Struct, frozen=True):
 class IssuedAccountId(msgspec.Struct, frozen=True):
     """An id that a response gives to the client.
 
-    The provider keeps the object for `kept_s` seconds from now (None: without a limit), or until `until`
-    (seconds since 1970) if the response states that.
+    The provider keeps the object for `kept_s` seconds from now, or without a limit if that is None. If the
+    response states when the object expires, `until` is that time, in seconds since 1970.
     """
 
     kind: str
@@ -77,7 +83,7 @@ class IssuedAccountId(msgspec.Struct, frozen=True):
 class Names(dict[str, str]):
     """Cache of the meanings of field names: a kind, FREE, or empty.
 
-    The keys are names as clients write them. Each entry is added when its name is first looked up.
+    The keys are names as clients write them. A name is added when it is looked up for the first time.
     """
 
     def __init__(self, kinds: Mapping[str, str], free: Collection[str]) -> None:
@@ -92,11 +98,11 @@ class Names(dict[str, str]):
 
 
 class AccountIdFields:
-    """The field names of a format, in the form that `folded` returns.
+    """The fields of a format that contain ids. Names are in the form that `folded` returns.
 
-    `kinds` maps a field to the kind of object that it names. The `free` fields contain the client's own JSON,
-    such as the arguments of its tools. `counts` returns whether an id is checked; its arguments are the kind,
-    the id and the object that contains the field.
+    `kinds` maps a field to the kind of object that its id names. The `free` fields contain JSON that the
+    client defines, such as the arguments of its tools, and are not searched. `counts` returns whether an id
+    must be checked. Its arguments are the kind, the id and the object that contains the field.
     """
 
     def __init__(self, kinds: Mapping[str, str], free: Collection[str], counts: Counts) -> None:
@@ -104,9 +110,9 @@ class AccountIdFields:
 
 
 class IdReader(Protocol):
-    """Collects the ids that one response issues.
+    """Collects the ids that one response contains.
 
-    It never raises an exception: if data cannot be decoded, it issues no ids.
+    It never raises an exception. Data that cannot be decoded contains no ids.
     """
 
     issued: dict[tuple[str, str], IssuedAccountId]
@@ -121,7 +127,7 @@ class IdReader(Protocol):
 
 
 class WithoutAccountIds:
-    """Base of requests that name no objects of an account and whose responses issue no ids."""
+    """Base class of requests of formats that have no ids, neither in requests nor in responses."""
 
     def references(self) -> list[AccountReference]:
         return []
@@ -131,7 +137,7 @@ class WithoutAccountIds:
 
 
 class CollectingReader:
-    """Base of the readers of all formats."""
+    """Base class of the readers of all formats."""
 
     issues_responses = False
 
@@ -146,17 +152,17 @@ class CollectingReader:
 
 
 def folded(name: str) -> str:
-    """Return the name without case and underscores, because servers accept different spellings.
+    """Return the name in lower case and without underscores, because servers accept different spellings.
 
-    Protocol buffers accept both spellings of a name, and servers in Go ignore case.
+    Protocol buffers accept camelCase and snake_case, and servers in Go ignore case.
     """
     return name.replace("_", "").casefold()
 
 
 def references_in(values: Iterable[Any], fields: AccountIdFields) -> list[AccountReference]:
-    """Return the objects that decoded JSON names.
+    """Return the references to objects of the account in decoded JSON.
 
-    The search is not recursive, because the depth of the JSON is not limited.
+    The search does not use recursion, because the depth of the JSON is not limited.
     """
     found: list[AccountReference] = []
     names = fields.names

@@ -1,7 +1,7 @@
-"""Protocols that the wire formats implement. Each format has its own package.
+"""The interfaces that the package of each wire format implements.
 
-Codecs do no I/O. They convert bytes to neutral types and back. The output depends only on the input, except
-for timestamps and new ids.
+Codecs convert bytes to neutral types and back. They do no input or output. Their results depend only on their
+arguments, except for timestamps and new ids.
 """
 
 from collections.abc import Mapping
@@ -41,20 +41,20 @@ class RenderedRequest:
 class StreamDecoder(Protocol):
     """Decodes a provider's stream into neutral events. The chunks may end at any byte.
 
-    It never raises an exception: if a stream cannot be decoded, the last event is Failed.
+    It never raises an exception. If a stream cannot be decoded, its last event is Failed.
     """
 
     @property
     def usage_reader(self) -> UsageReader:
-        """The usage reader. `feed` and `finish` pass it the usage and the output of the stream."""
+        """The usage reader of the stream. `feed` and `finish` update it."""
 
     def feed(self, data: bytes, /) -> list[Event]:
-        """Return the events that are complete with these bytes."""
+        """Return the events that these bytes complete."""
 
     def finish(self) -> list[Event]:
         """Return the last events, after the provider has closed the connection.
 
-        They close open parts, and include Failed if the format shows that the response is incomplete.
+        These events end open parts. They include Failed if the response is not complete.
         """
 
 
@@ -62,12 +62,12 @@ class StreamEncoder(Protocol):
     """Encodes neutral events as a stream in the client's format."""
 
     def encode(self, event: Event, /) -> bytes:
-        """Return the bytes of one event; they may be empty."""
+        """Return the bytes for one event, which may be none."""
 
     def finish(self) -> bytes:
         """Return the bytes that end the stream.
 
-        This must be called after the Finished events of all choices.
+        Call this after the Finished events of all choices.
         """
 
     def render_error_event(self, error: ApiError, request_id: str, /) -> bytes:
@@ -90,7 +90,7 @@ class Meter(Protocol):
 
     @property
     def min_output_tokens(self) -> int:
-        """The lower bound of the output tokens, because the gateway's count may be an estimate."""
+        """The lower bound of the output tokens. The gateway's count is only an estimate."""
 
     @property
     def service_tier(self) -> str:
@@ -105,7 +105,7 @@ class Meter(Protocol):
 
     @property
     def error(self) -> ApiError | None:
-        """A failure of the provider that the client has not received, or None.
+        """A failure of the provider that was not reported to the client, or None.
 
         After such a failure, nothing more is relayed.
         """
@@ -116,7 +116,7 @@ class Meter(Protocol):
 
     @property
     def saw_final_event(self) -> bool:
-        """True after the format's final event. A failure after it does not make the stream incomplete.
+        """True after the format's final event. A later failure does not make the stream incomplete.
 
         In a format without a final event, the value is always False.
         """
@@ -124,7 +124,7 @@ class Meter(Protocol):
     id_reader: IdReader | None
     """If set, this reader also gets every event.
 
-    It collects the ids that the provider issues in the stream.
+    It collects the ids of objects of the account that the stream contains.
     """
 
     def feed(self, data: bytes, /) -> bytes:
@@ -154,7 +154,7 @@ class ClientRequest(Protocol):
         """Return the path and the query, relative to the provider's base URL."""
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """Return the client's body with the provider's model name and the fields that the gateway sets."""
+        """Return the client's body, with the provider's model name and the fields that the gateway sets."""
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """Return the usage that a non-streaming response reports, and 0.
@@ -166,10 +166,10 @@ class ClientRequest(Protocol):
         """Return a meter for the streaming response to this request."""
 
     def references(self) -> list[AccountReference]:
-        """Return the objects of the provider's account that the request names. Raises InvalidRequest."""
+        """Return the references to objects of the provider's account. Raises InvalidRequest."""
 
     def id_reader(self) -> IdReader | None:
-        """Return a reader of the ids that a response issues, or None if it issues none."""
+        """Return a reader of the ids that the response contains, or None if it cannot contain any."""
 
     @property
     def stream_content_type(self) -> str:
@@ -178,8 +178,8 @@ class ClientRequest(Protocol):
     def render_keepalive(self, sent_tail: bytes) -> bytes:
         """Return bytes that keep the client's connection open while the provider sends nothing.
 
-        `sent_tail` is the end of the data that the client has received. The result is empty if nothing can be
-        inserted after it, for example inside an event.
+        `sent_tail` is the end of the data that was sent to the client. The result is empty if nothing can be
+        inserted there, for example if the data ends inside of an event.
         """
 
     def encoder(self, request: Request) -> StreamEncoder:
@@ -187,19 +187,19 @@ class ClientRequest(Protocol):
 
 
 class EmbeddingRequest(ClientRequest, Protocol):
-    """A client's request for embeddings. Its methods return what a request in another format needs."""
+    """A client's request for embeddings. Its methods are also used to convert the request."""
 
     def texts(self) -> list[str]:
         """Return the texts to embed. Raises UnsupportedFeature for other input."""
 
     def dimensions(self) -> int | None:
-        """Return the length of a vector if the client sets it, else None. Raises InvalidRequest."""
+        """Return the length of a vector if the client sets it, otherwise None. Raises InvalidRequest."""
 
     def unsupported_settings(self) -> list[str]:
-        """Return the settings that no other format has, with the names that the client uses."""
+        """Return the settings that no other format supports, with the names that the client uses."""
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
-        """Render the response to this request from the vectors and the usage of another format's response."""
+        """Render the response to this request, from vectors and usage of another format's response."""
 
 
 class EmbeddingCodec(Protocol):
@@ -211,7 +211,7 @@ class EmbeddingCodec(Protocol):
         """Return the path and the body of a request that embeds each of these texts separately."""
 
     def measure(self, body: bytes, /) -> tuple[Usage | None, int]:
-        """Return the reported usage, or None; and 0 output tokens."""
+        """Return the reported usage, or None, and the number of output tokens, which is always 0."""
 
     def parse_embed_response(self, body: bytes, /) -> tuple[list[list[float]], Usage | None]:
         """Return the vectors in the order of the texts, and the usage if the response reports it.
@@ -233,10 +233,10 @@ class Codec(Protocol):
         """Return the path and the query, relative to a provider's base URL."""
 
     def parse_request(self, fields: dict[str, Any], model: str, stream: bool, /) -> Request:
-        """Return the neutral form of a client's request whose body has these fields. Raises InvalidRequest.
+        """Parse a client's request whose body has these fields. Raises InvalidRequest.
 
-        `model` and `stream` are those of the client's request; in most formats, they are also fields. The
-        caller handles RecursionError, because a body may be nested too deeply.
+        `model` and `stream` are used only by formats in which the URL states them. The caller must handle
+        RecursionError, because a body may be nested too deeply.
         """
 
     def server_tools_for(self, request: Request, quirks: Quirks, /) -> Settings:
@@ -249,35 +249,34 @@ class Codec(Protocol):
         """
 
     def rendered_facts(self, body: dict[str, Any], model: str, /) -> RequestFacts:
-        """Return the bounds of a rendered request: its input tokens, and the calls of its server tools."""
+        """Return upper bounds for a rendered request: its input tokens, and its calls of server tools."""
 
     def render_max_tokens(self, rendered: RenderedRequest, request: Request, quirks: Quirks, /) -> None:
         """Set the output limit of `request` in a rendered request.
 
-        The rendered request is the same request with another limit.
+        `rendered` is the result for the same request with another limit.
         """
 
     def without_seals(
         self, body: bytes, fields: Mapping[str, Any], destination: Destination, /
     ) -> tuple[bytes, tuple[str, ...]]:
-        """Return the body of a passed-through request without the gateway's seals, and dropped settings.
+        """Return the body of a request that passes through, without seals, and the dropped settings.
 
-        Thinking of this format's vendor is restored from its seal. Thinking of other vendors is removed.
-        `fields` is the decoded body. Settings are dropped if the vendor accepts them only together with the
-        thinking that was removed.
+        Thinking of this format's vendor is restored from its seal. Thinking of other vendors is removed. A
+        setting is dropped if the vendor accepts it only together with the removed thinking. `fields` is the
+        decoded body.
         """
 
     def parse_response(self, body: bytes, /) -> Response:
-        """Return the neutral form of a non-streaming response. Raises InvalidUpstreamResponse."""
+        """Parse a non-streaming response. Raises InvalidUpstreamResponse."""
 
     def render_response(self, response: Response, request: Request, /) -> bytes:
         """Render a non-streaming response in this format. `request` is the client's request."""
 
     def measure(self, body: bytes, /) -> tuple[Usage | None, int]:
-        """Return the usage that a non-streaming response reports, and 0.
-
-        If it reports none, return None and the gateway's count of output tokens. The usage is the same as
-        that of `parse_response`, but it is also found in a response that cannot be converted.
+        """Return the reported usage and 0, or None and the gateway's count of output tokens.
+        The body is a non-streaming response. The usage is the same as from `parse_response`, but it is found
+        even if the response cannot be converted.
         """
 
     def billed_items(self, body: bytes, defaults: UsageDefaults, /) -> Usage:
@@ -293,10 +292,10 @@ class Codec(Protocol):
         """Return an encoder for one stream to a client. `request` is the client's request."""
 
     def parse_error(self, status: int, body: bytes, /) -> ApiError:
-        """Return the neutral form of a provider's error response. The body may be anything."""
+        """Parse a provider's error response, whose body may be any bytes."""
 
     def render_error(self, api_error: ApiError, request_id: str, /) -> bytes:
         """Render the body of an error response."""
 
     def render_error_event(self, api_error: ApiError, request_id: str, /) -> bytes:
-        """Render the error as an event of a stream that has started."""
+        """Render the error as an event inside of a started stream."""

@@ -15,18 +15,18 @@ AUDIO_FORMATS = {
     "audio/x-wav": "wav",
     "audio/wave": "wav",
 }
-"""OpenAI's name of each audio format, by media type."""
+"""Maps media types of audio to the names that OpenAI uses."""
 AUDIO_MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
-"""Media type of each audio format, by OpenAI's name."""
+"""Maps OpenAI's names of audio formats to media types."""
 MEDIA_TYPE_BY_PREFIX = {
     "iVBORw": "image/png",
     "/9j/": "image/jpeg",
     "R0lGOD": "image/gif",
     "JVBERi": "application/pdf",
 }
-"""The first characters of the base64 of each media type."""
+"""Maps the first characters of base64 data to the media type of the data."""
 RIFF_PREFIX, WEBP_MARK = "UklGR", "RUJQ"
-"""The first characters of the base64 of a RIFF file, and the characters from the 13th on of a WebP image."""
+"""The first characters of a RIFF file in base64, and the 13th to 16th characters of a WebP image."""
 MEDIA_TYPE_ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 """Media types that clients use, with the names that vendors accept."""
 URL_SAFE_BASE64 = str.maketrans("-_", "+/")
@@ -43,7 +43,7 @@ class DataUrl(NamedTuple):
 def parse_data_url(url: str) -> DataUrl | None:
     """Return the content of a data URL, or None for any other URL.
 
-    Content that is percent-encoded is returned in base64, because vendors accept nothing else.
+    Percent-encoded content is returned in base64, because vendors accept only base64.
     """
     if (prefix := DATA_URL.match(url)) is None:
         return None
@@ -75,7 +75,7 @@ def guess_media_type(name: str | None) -> str | None:
 
 
 def is_base64(data: str) -> bool:
-    """Return whether the data is strict base64. Clients that decode an image fail for other data."""
+    """Return whether the data is valid base64, so that clients can decode it."""
     try:
         return bool(binascii.a2b_base64(data, strict_mode=True))
     except ValueError:

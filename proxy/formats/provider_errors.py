@@ -1,8 +1,7 @@
-"""Errors of providers: tables of vendors' errors, texts of errors, and prompts that are too long.
+"""Errors of providers: tables of vendors' errors, messages, and errors of prompts that are too long.
 
-A field is used only if it has the JSON type that its vendor documents. If a message has another type, the
-texts inside it are used. If there are none, the error has no message. The message never shows a Python
-representation of a value.
+Fields of an error may have any JSON type. If the message is not a text, the texts inside of it are used. If
+there are none, the error has no message.
 """
 
 import re
@@ -16,7 +15,7 @@ from proxy.formats.neutral import ApiError
 
 MAX_MESSAGE_LENGTH = 2000
 DEEPEST = 8
-"""Levels that are searched, because a body may be nested too deeply for recursion in Python."""
+"""How many levels of an error are searched, because a body may be nested too deeply for recursion."""
 
 MODERATION_FIELDS = {"reasons", "flagged_input"}
 """Metadata fields of an OpenRouter error for flagged input, which has status 403.
@@ -24,11 +23,11 @@ MODERATION_FIELDS = {"reasons", "flagged_input"}
 Source: openrouter.ai/docs/api-reference/errors, "Moderation errors".
 """
 REFUSED_CONTENT = ("usage guidelines", "safety_check")
-"""Texts of xAI's 403 for content that it refuses (docs.x.ai, "Debugging errors")."""
+"""Texts in xAI's 403 errors for content that it refuses (docs.x.ai, "Debugging errors")."""
 
 
 class ErrorRow(NamedTuple):
-    """An error of a vendor: its name there (a `type`, `code` or `status`), and its HTTP status.
+    """Row of an error table: the vendor's name of the error (`type`, `code` or `status`), and its status.
 
     `kind` and `code` are those of `ApiError`.
     """
@@ -42,7 +41,8 @@ class ErrorRow(NamedTuple):
 class ErrorTable:
     """The errors of a vendor. If several rows have the same name or status, the first one is used.
 
-    A client error without a row is treated as a 400, any other status as a 500. Each table has rows for both.
+    A status from 400 to 499 without a row is treated as a 400, and any other status without a row as a 500.
+    Each table has rows for both.
     """
 
     def __init__(self, rows: Iterable[tuple[str, int, str, str]]) -> None:
@@ -63,7 +63,7 @@ class ErrorTable:
 
 
 def message_of(error: Any, depth: int = DEEPEST) -> str:
-    """Return the text of an error, or an empty string."""
+    """Return the text of an error; empty if it has none."""
     match error:
         case _ if depth == 0:
             return ""
@@ -84,7 +84,7 @@ def message_of(error: Any, depth: int = DEEPEST) -> str:
 
 
 def place_of(steps: list[Any]) -> str:
-    """Return a path of names and indexes in the notation of FastAPI."""
+    """Return FastAPI's list of names and indexes as a path with dots."""
     return ".".join(str(step) for step in steps if isinstance(step, str | int) and not isinstance(step, bool))
 
 
@@ -103,7 +103,7 @@ def unspecified_message(status: int) -> str:
 # Prompts that are too long ------------------------------------------------------------------------
 
 CONTEXT_LENGTH_CODE = "context_length_exceeded"
-"""OpenAI's code for a prompt that is too long. Agents compact their history when they see it."""
+"""OpenAI's code for a prompt that is too long. Agents compact their history when they receive it."""
 CONTEXT_LENGTH_TEXTS = re.compile(
     "|".join(
         (
@@ -129,15 +129,18 @@ CONTEXT_LENGTH_TEXTS = re.compile(
 )
 """Texts of servers that reject a prompt because it is too long."""
 OTHER_CAUSES = ("auth", "rate_limit")
-"""Kinds of errors whose text may also mention tokens, but that do not mean a prompt that is too long."""
+"""Kinds of errors that are never about the length of a prompt, but whose texts may mention tokens."""
 SUM_AND_LIMIT = re.compile(r"(\d+) \+ (\d+) > (\d+)")
 NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+|\d+")
 SMALLEST_LIMIT = 256
-"""Smaller numbers in a message are not the length of a context window."""
+"""Numbers below this limit in a message are not lengths of prompts or context windows."""
 
 
 class ContextLengthWords(NamedTuple):
-    """The error text of one vendor for a prompt that is too long. Agents search it for `marker`."""
+    """A vendor's error texts for a prompt that is too long, in which agents look for `marker`.
+
+    `counted` is the text if the tokens are known, `uncounted` if they are not.
+    """
 
     marker: str
     counted: str
@@ -154,7 +157,7 @@ def recognize_context_length(error: ApiError) -> ApiError:
 
 
 def with_context_length_words(error: ApiError, words: ContextLengthWords) -> ApiError:
-    """Return the error with the vendor's text if it means that the prompt is too long."""
+    """Return the error. If it means that the prompt is too long, give it the vendor's text."""
     if error.code != CONTEXT_LENGTH_CODE or words.marker in error.message:
         return error
     counts = used_and_limit(error.message)
@@ -165,9 +168,9 @@ def with_context_length_words(error: ApiError, words: ContextLengthWords) -> Api
 
 
 def used_and_limit(message: str) -> tuple[int, int] | None:
-    """Return the tokens of the prompt and the limit, as the message states them, or None.
+    """Return the tokens of the prompt and the limit that a message states, or None.
 
-    Vendors state them in either order. The larger number is the prompt.
+    Vendors state these numbers in different orders. The larger number is the prompt.
     """
     if found := SUM_AND_LIMIT.search(message):
         given, output, limit = map(int, found.groups())

@@ -24,15 +24,15 @@ DEFAULTS: dict[str, Any] = {
     for setting in msgspec.structs.fields(Request)
     if setting.default is not msgspec.NODEFAULT
 }
-"""Settings of a request that have a default."""
+"""The settings of a request that have a default value, with this value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """Differences between a server and its format.
+    """Differences between a server and the format that it implements.
 
-    They apply to what the gateway renders: a converted request, and the fields that the gateway sets in a
-    passed-through request. The rest of a passed-through request stays unchanged.
+    They apply to converted requests, and to the fields that the gateway sets in requests that pass through.
+    The other fields of such requests stay unchanged.
     """
 
     max_tokens_field: str = "max_tokens"
@@ -40,13 +40,12 @@ class Quirks:
     unsupported: frozenset[str] = frozenset()
     """Settings that the server rejects or ignores, by their names in `Request`.
 
-    Besides settings of the client, five names are allowed: `wants_usage` (`stream_options`), `thinking`
-    (fields that carry earlier thinking, and the request for thinking), `cache` (prompt cache breakpoints),
-    `custom_tools` (tools that take free text) and `tool_choice`, which is then expressed by the list of
-    tools.
+    Five more names are allowed: `wants_usage` (`stream_options`), `thinking` (the fields for earlier
+    thinking, and the request for thinking), `cache` (prompt cache breakpoints), `custom_tools` (tools that
+    take free text) and `tool_choice`. Without `tool_choice`, the gateway offers only the chosen tools.
     """
     unsupported_by_model: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Further unsupported settings of the models whose names begin with a prefix."""
+    """Further unsupported settings, by the first characters of the model's name."""
     extra_settings: frozenset[str] = frozenset()
     """Settings that the server accepts although its format does not have them, such as `top_k`."""
     renamed_settings: Mapping[str, str] = field(default_factory=dict)
@@ -54,11 +53,11 @@ class Quirks:
     supports_json_schema: bool = True
     """Whether the server enforces a JSON Schema. If not, an instruction tells the model the schema."""
     tool_call_id_length: int = 0
-    """Exact number of letters and digits of a tool call's id; 0 if the format's own rule applies."""
+    """The exact number of letters and digits in a tool call's id; 0 if the format's usual rule applies."""
     server_tools: frozenset[str] = frozenset()
     """Kinds of server tools that the server runs for requests of other formats, such as web_search.
 
-    Their prices must be known (`billing/pricing/tool_fees.py`).
+    The fee of each must be known (`billing/pricing/tool_fees.py`).
     """
 
     def running(self, settings: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
@@ -73,7 +72,7 @@ class Quirks:
 
 
 def adapt_to_quirks(request: Request, quirks: Quirks) -> Request:
-    """Return the request without earlier thinking and tool choices if this server does not support them."""
+    """Return the request without earlier thinking and without a tool choice, if they are unsupported."""
     unsupported = quirks.unsupported_for(request.model)
     request = without_thinking(request) if "thinking" in unsupported else request
     return tool_choice_as_tool_list(request) if "tool_choice" in unsupported else request
@@ -122,7 +121,7 @@ def without_signature(part: Part) -> Part:
 
 
 def has_cache_control(request: Request) -> bool:
-    """Return whether any text, medium, tool or tool result has a prompt cache breakpoint."""
+    """Return whether any part or tool of a request has a prompt cache breakpoint."""
     parts = [part for message in request.messages for part in message.parts]
     inner = [item for part in parts if isinstance(part, ToolResult) for item in part.content]
     marked = (*request.system, *parts, *inner, *request.tools)

@@ -1,21 +1,22 @@
-"""Reasoning efforts and budgets of OpenAI's formats, and models that require earlier thinking."""
+"""Reasoning efforts and budgets, and the models' rules about earlier thinking, for several formats."""
 
 import re
 
 from proxy.formats.neutral import Reasoning
 
 LOW_BUDGET, MEDIUM_BUDGET = 1024, 8192
-"""Largest budgets, in tokens, that are treated as low and medium effort."""
+"""The largest budgets, in tokens, that count as low and as medium effort."""
 THINKING_REQUIRED = "(?i)deepseek|kimi|mimo"
-"""Models that reject a tool loop if the thinking of earlier responses is missing, on any server.
+"""Models that reject a history with tool calls if the thinking before the calls is missing.
 
-DeepSeek: api-docs.deepseek.com/guides/thinking_mode, "Tool calls". Kimi: "thinking is enabled but
-reasoning_content is missing" (github.com/MoonshotAI/kimi-agent-sdk/issues/169). MiMo follows DeepSeek.
+This is true on every server. DeepSeek: api-docs.deepseek.com/guides/thinking_mode, "Tool calls". Kimi:
+"thinking is enabled but reasoning_content is missing" (github.com/MoonshotAI/kimi-agent-sdk/issues/169). MiMo
+has the same rule as DeepSeek.
 """
 NON_THINKING = "(?i)deepseek-(chat|v3)|kimi-k2-(0|instruct|turbo|preview)"
-"""Those of them that think only if a request asks for it, or never."""
+"""Models matching `THINKING_REQUIRED` that think only if a request asks for it, or never."""
 UNKNOWN_THINKING = " "
-"""Text for thinking that is missing in the history of a model that requires it.
+"""A placeholder for thinking that a model requires but the history does not contain.
 
 These models reject an empty text (github.com/NousResearch/hermes-agent/pull/17341,
 github.com/charmbracelet/crush/issues/2696).
@@ -23,12 +24,14 @@ github.com/charmbracelet/crush/issues/2696).
 
 GEMINI_3 = re.compile(r"gemini-([3-9]|\d\d|.*latest)")
 SKIP_SIGNATURE = "skip_thought_signature_validator"
-"""Signature that Google documents for calls that Gemini 3 did not make itself
-(ai.google.dev/gemini-api/docs/thought-signatures)."""
+"""The signature for calls of other models, which Google documents.
+
+Source: ai.google.dev/gemini-api/docs/thought-signatures.
+"""
 
 
 def effort_from_budget(budget: int | None, default: str | None) -> str | None:
-    """Return the effort for a budget in tokens. The result is `default` if the model may choose."""
+    """Return the effort for a budget in tokens; `default` if the model chooses its budget."""
     if budget is None or budget < 0:
         return default
     if budget == 0:
@@ -42,15 +45,16 @@ def requires_thinking(model: str) -> bool:
 
 
 def rejects_missing_thinking(model: str, reasoning: Reasoning | None) -> bool:
-    """Return whether a model rejects a request with these settings if thinking before a call is missing."""
+    """Return whether a model, with this setting, rejects a history without the thinking before calls."""
     if not requires_thinking(model):
         return False
     return reasoning.effort != "none" if reasoning else re.search(NON_THINKING, model) is None
 
 
 def is_gemini_3(model: str) -> bool:
-    """Return whether a model is of Gemini 3 or later.
+    """Return whether a model is Gemini 3 or later.
 
-    They think by levels, reject a turn whose first call has no signature, and take media in results.
+    These models have thinking levels, reject a turn whose first call has no signature, and accept media in
+    results.
     """
     return GEMINI_3.search(model) is not None

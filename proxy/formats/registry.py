@@ -1,4 +1,4 @@
-"""The formats of the gateway. mypy checks here that each package implements `Codec`."""
+"""The registry of formats. mypy checks here that the package of each format implements `Codec`."""
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
 from proxy.formats.codec import Codec, EmbeddingCodec
@@ -16,4 +16,4 @@ EMBEDDING_CODECS: dict[str, EmbeddingCodec] = {
     openai_responses.FORMAT: openai_embeddings,
     gemini.FORMAT: gemini_embeddings,
 }
-"""By the format that a provider speaks for text; OpenAI has one format for embeddings."""
+"""Codecs for embeddings, by the provider's format for text. Both formats of OpenAI share one codec."""

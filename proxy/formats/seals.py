@@ -1,10 +1,10 @@
-"""Seals: one vendor's thinking, stored in fields that a client of another format sends back.
+"""Seals: thinking of one vendor, stored in a field that clients of another vendor's format send back.
 
 A client returns the signature or the encrypted form of thinking without reading it. If a vendor other than
 the client's own produced the thinking, the gateway puts a seal into this field. The seal contains the
-complete thinking and its origin. When the client returns the seal, the gateway restores the thinking for its
-origin. It removes the thinking from requests to other vendors, because they reject signatures that they have
-not issued.
+complete thinking and its origin. When the client sends the seal back, the gateway restores the thinking for
+requests to its origin. From requests to other vendors, it removes the thinking, because vendors reject
+signatures that they have not issued.
 """
 
 import base64
@@ -27,11 +27,10 @@ prefix is a multiple of four, so its letters stay the same in every base64 alpha
 """
 ORIGINS: dict[str, Origin] = {origin: origin for origin in get_args(Origin)}
 TAG = re.compile("(?:(?:{0})#)*({0})#(redacted#)?(.*)".format("|".join(ORIGINS)), re.DOTALL)
-"""The seal of earlier versions, which conversations may still contain.
+"""The form of seals of earlier versions of the gateway, which conversations may still contain.
 
-Gemini's clients have it in base64.
-
-If there are several origins, the last one is the true origin.
+Clients of Gemini's format have these seals in base64. If a seal names several origins, the last one is the
+true origin.
 """
 BASE64_TAGS = tuple(
     base64.b64encode(f"{origin}#".encode()).decode()[: (len(origin) + 1) * 4 // 3] for origin in ORIGINS
@@ -46,11 +45,11 @@ def seal(*thinking: Thinking) -> str:
 
 
 def unseal(text: str, *, redacted: bool = False) -> tuple[Thinking, ...] | None:
-    """Return the thinking in a seal, or None if the text is not a seal but a vendor's own signature.
+    """Return the thinking in a seal; None if the text is not a seal.
 
-    A seal that was sealed again is opened repeatedly. A seal that a client has truncated contains no
-    thinking. `redacted` is true if the field contains redacted thinking, because seals of earlier versions do
-    not state this.
+    A seal may contain another seal, which is opened too. A seal that a client has truncated yields no
+    thinking. `redacted` says whether the field is one for redacted thinking, because seals of earlier
+    versions do not state this.
     """
     found = open_seal(text, redacted=redacted)
     return None if found is None else tuple(inner for part in found for inner in unseal_part(part))
@@ -99,8 +98,7 @@ def render_signature(part: Thinking, own: Origin) -> str:
 def parse_thinking(text: str, signature: str | None, own: Origin) -> tuple[Thinking, ...]:
     """Return thinking that a client or a provider of the format `own` sends.
 
-    Vendors that sign thinking sign all of it. The origin of thinking without a signature is therefore
-    unknown.
+    The origin of thinking without a signature is unknown, because vendors that sign thinking sign all of it.
     """
     if not signature:
         return (Thinking(text=text),) if text else ()
@@ -113,15 +111,15 @@ def parse_thinking(text: str, signature: str | None, own: Origin) -> tuple[Think
 
 
 def own_thinking(sealed: Iterable[Thinking], own: Origin) -> Thinking | None:
-    """Return the signed or redacted thinking of this origin in a seal, or None."""
+    """Return the thinking in a seal that comes from the origin `own` and is signed or redacted, or None."""
     return next((part for part in sealed if part.origin == own and (part.signature or part.redacted)), None)
 
 
 def attach_call_signatures(parts: Iterable[Part]) -> list[Part]:
-    """Move signatures of calls from the empty thinking before a call to the call itself.
+    """Move the signature of a call from the empty thinking before the call to the call itself.
 
-    Gemini signs calls. A format without a field for such a signature carries it in empty thinking before the
-    call.
+    Gemini signs calls. In formats without a field for the signature of a call, the gateway puts it into empty
+    thinking before the call.
     """
     attached: list[Part] = []
     for part in parts:

@@ -1,4 +1,4 @@
-"""Tool calls: unique ids, the link between results and calls, and custom tools as functions."""
+"""Tool calls: unique ids, links between results and calls, and functions that replace custom tools."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def with_unique_id(part: Part, used_ids: set[str]) -> Part:
 
 
 def call_id_digest(call_id: str) -> str:
-    """Return the hexadecimal digest from which a format makes an id that the format accepts.
+    """Return a hexadecimal digest of an id, from which a format makes an id that it accepts.
 
     Equal ids have equal digests, so a call and its result keep the same id.
     """
@@ -84,10 +84,10 @@ def has_name_without_id(linked: LinkedCall, call_id: str, name: str | None) -> b
 class ToolCallLinker:
     """Gives each call of a history a unique id, and finds the call that each result belongs to.
 
-    Clients omit ids and repeat them. `make_id` makes an id from the client's id and a number. The same
-    history always gets the same ids, because providers cache prompts by their exact text. The number starts
-    at `first_number`; if that is None, it starts at the number of ids in use. The functions in `matches` are
-    tried in order. A result belongs to the first call that the first successful function accepts.
+    Clients may leave ids out, or use one id for several calls. `make_id` makes an id from the client's id and
+    a number. The same history always gets the same ids, because providers cache prompts by their exact text.
+    The number starts at `first_number` or, if that is None, at the number of ids in use. The functions in
+    `matches` are tried one after the other. A result belongs to the first call that a function accepts.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ToolCallLinker:
         self.unanswered: list[LinkedCall] = []
 
     def start_turn(self) -> None:
-        """Forget the calls of the previous turn. Used if results can belong only to the last turn."""
+        """Forget the calls of earlier turns, in formats in which results belong only to the last turn."""
         self.unanswered.clear()
 
     def unique_id(self, given_id: str) -> str:
@@ -156,7 +156,7 @@ def as_function_call(call: ToolCall) -> ToolCall:
 
 
 def unwrap_free_text(arguments: str, *, any_key: bool = False) -> str:
-    """Return the free text in a function's arguments. If they contain no such text, return the arguments.
+    """Return the free text in a function's arguments, or the arguments if they contain no free text.
 
     If `any_key` is true, return the text of the only field of an object, whatever the name of the field.
     """

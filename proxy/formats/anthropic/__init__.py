@@ -1,4 +1,4 @@
-"""Anthropic Messages (platform.claude.com/docs/en/api/messages)."""
+"""Codec of Anthropic's Messages API (platform.claude.com/docs/en/api/messages)."""
 
 from proxy.formats.anthropic.capabilities import server_tools_for
 from proxy.formats.anthropic.count_tokens import CountTokensRequest

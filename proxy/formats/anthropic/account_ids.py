@@ -22,7 +22,10 @@ KINDS = {
     "userprofileid": "user_profile",
     "memorystoreid": "memory_store",
 }
-"""Fields in the types of the SDK `anthropic` (messages and beta), with the kind of object that each names."""
+"""Maps each field that contains an id to the kind of object that the id names.
+
+The fields are those of the SDK `anthropic` (messages and beta), in lower case and without underscores.
+"""
 FREE = frozenset({"input", "inputschema", "inputexamples", "schema"})
 RESULT_TYPE = "code_execution_tool_result"
 OUTPUT_TYPE = "code_execution_output"
@@ -80,7 +83,7 @@ class MessagesIdReader(CollectingReader):
         self.add("container", container.get("id") if isinstance(container, dict) else container)
 
     def read_block(self, block: Any) -> None:
-        """Add the files that code wrote, from the results of the code execution tool."""
+        """Add the ids of files that code has written. They are in results of the code execution tool."""
         match block:
             case {"type": str(kind), "content": {"content": list(outputs)}} if kind.endswith(RESULT_TYPE):
                 for output in outputs:

@@ -1,4 +1,4 @@
-"""Count the tokens of a prompt (platform.claude.com/docs/en/api/messages-count-tokens)."""
+"""Requests that count the tokens of a prompt (platform.claude.com/docs/en/api/messages-count-tokens)."""
 
 from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.anthropic.request import PATH
@@ -7,7 +7,10 @@ from proxy.formats.neutral import RequestFacts, Usage
 from proxy.formats.quirks import Quirks
 
 BYTES_PER_TOKEN = 4
-"""Estimated number of bytes of text in a token. It is not a bound."""
+"""The assumed number of bytes in a token.
+
+It is good enough for an estimate, but not for an upper bound.
+"""
 
 
 class CountTokensRequest(MessagesRequest):

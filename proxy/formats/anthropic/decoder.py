@@ -49,7 +49,8 @@ ERROR_KEY = b'"error"'
 class StreamedBlock:
     """A block that is arriving, and the part that it becomes.
 
-    A block that only the provider understands is collected, because it is sent as one part.
+    If only the provider understands a block, its data is collected, because the block becomes one opaque
+    part.
     """
 
     def __init__(self, block: BlockStart, raw: Raw, queued: QueuedPart) -> None:
@@ -305,7 +306,7 @@ class StreamDecoder:
     def close_block(self, index: int) -> None:
         """Close an open block.
 
-        The input of a call may be in the block's start, or missing.
+        A call without deltas gets its input from the start of the block, if there is any.
         """
         block = self.blocks.pop(index, None)
         if block is None:
@@ -359,7 +360,7 @@ class StreamDecoder:
             self.non_event_bytes.add(event)
 
     def on_disconnect(self) -> None:
-        """End a stream without a final event: the response is incomplete.
+        """End a stream that has no final event, and is therefore incomplete.
 
         If the bytes are not a stream, they are parsed as a non-streaming response, or as an error of another
         server.

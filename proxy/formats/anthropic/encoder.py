@@ -56,9 +56,10 @@ class StreamEncoder:
     """Encodes neutral events as a stream of the Messages API.
 
     The start of a block is sent with its first content, so a part without content has no block. A tool call
-    always has one: it starts with the first arguments, or at the end of the part. Until then, a signature can
-    still be sent in a separate block, which must precede the block of the call. A signature without thinking
-    is kept until the next block. At the end of the stream it is left out, as in `render_blocks`.
+    always has a block, which starts with the first arguments, or at the end of the part. Until then, a
+    signature can still be sent in a separate block, which must precede the block of the call. A signature
+    without thinking is kept until the next block. At the end of the stream it is left out, as in
+    `render_blocks`.
     """
 
     def __init__(self, request: Request) -> None:
@@ -169,7 +170,7 @@ class StreamEncoder:
         return before + render_event("content_block_delta", index=self.index, delta=delta)
 
     def add_signature(self, signature: str) -> bytes:
-        """Encode the signature of a call, or store that of thinking, which is sent after its text.
+        """Encode the signature of a call, or store the signature of thinking until the thinking ends.
 
         The signature of a call that has already started is dropped, because it would have to precede the
         call.

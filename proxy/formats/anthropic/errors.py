@@ -32,7 +32,10 @@ ERRORS = ErrorTable(
         ("overloaded_error", 529, "server_error", "overloaded"),
     )
 )
-"""Errors by their `type`. An error in a stream has no status, so its status is that of its type."""
+"""Errors by their `type`.
+
+An error inside of a stream has no status, so it gets the status of its type.
+"""
 CONTEXT_LENGTH_WORDS = ContextLengthWords(
     "prompt is too long",
     "prompt is too long: {used} tokens > {limit} maximum",
@@ -58,7 +61,7 @@ def parse_error(status: int, body: bytes) -> ApiError:
 
 
 def parse_error_fields(value: Any) -> tuple[str, str]:
-    """Return the type and the message of an error in the structures of this API and of compatible servers."""
+    """Return the type and the message of an error of this API or of a compatible server."""
     match value:
         case [first, *_]:
             return parse_error_fields(first)
@@ -87,7 +90,7 @@ def build_error(status: int, type: str, message: str) -> ApiError:
 
 
 def parse_stream_error(error: Any, data: bytes) -> ApiError:
-    """Parse an error event. Its status is the one that the error has outside of a stream."""
+    """Parse an error event. It gets the status that the error has outside of a stream."""
     try:
         type, message = parse_error_fields(decode_any(data))
     except DECODE_ERRORS:

@@ -1,6 +1,7 @@
-"""Conversations, parsed into neutral messages and rendered in the order that the API requires.
+"""The conversation of a request, parsed and rendered.
 
-The user begins, the roles alternate, and the turn after tool calls contains a result for each call.
+The API requires an order: the first turn is the user's, the roles alternate, and the turn after tool calls
+contains one result for each call.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from proxy.formats.tool_calls import LinkedCall, ToolCallLinker, has_id, has_nam
 
 Role = Literal["user", "assistant", "system"]
 FIRST_USER_TEXT = "."
-"""Text of a user turn that is added before a conversation which the assistant begins.
+"""The text of a user turn that is added if a conversation begins with the assistant.
 
 The API requires a first user turn, and rejects empty text.
 """
@@ -92,7 +93,7 @@ def render_messages(
 
 
 def supported_parts(message: Message, model: str) -> list[Part]:
-    """Return the parts that the API accepts, with the thinking that the model does."""
+    """Return the parts of a message that the API and the model accept."""
     return [part for part in message.parts if is_supported(part, model)]
 
 

@@ -1,4 +1,4 @@
-"""Convert blocks that only Anthropic's API has to text for other formats.
+"""Opaque parts: blocks that only Anthropic's API has, with a text for other formats.
 
 Sources: the SDK `anthropic` (types of content blocks), and platform.claude.com/docs, "Server tools".
 """
@@ -14,12 +14,15 @@ Block = dict[str, Any]
 
 
 def parse_opaque_part(block: Block, kind: str) -> Opaque:
-    """Return a block of a type that other formats lack as an opaque part."""
+    """Return a block as an opaque part."""
     return Opaque(origin=FORMAT, kind=kind, value=block, text=opaque_text(block, kind))
 
 
 def opaque_text(block: Block, kind: str) -> str:
-    """Return the text for a block. It is empty for unknown types and for files in a container."""
+    """Return the text that replaces a block in other formats.
+
+    It is empty for unknown types, and for files in a container.
+    """
     content = block.get("content")
     match kind:
         case "server_tool_use":
@@ -50,7 +53,7 @@ def opaque_text(block: Block, kind: str) -> str:
 
 
 def use_text(name: str, given: Block) -> str:
-    """Return the text for a call of a server tool."""
+    """Return the text that replaces a call of a server tool."""
     match name:
         case "web_search":
             return search_text([given.get("query")])

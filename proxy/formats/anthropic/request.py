@@ -36,7 +36,7 @@ PATH = "/v1/messages"
 JSON_INSTRUCTION = "Answer with one valid JSON object and nothing else: no other text, no Markdown."
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
 DEFAULT_VALUES: dict[str, Any] = {"tools.allowed_callers": ["direct"], "tools.input_examples": []}
-"""Values of settings that are the default, so nothing is lost if they are dropped."""
+"""Settings with their default values. Nothing is lost if a setting with this value is dropped."""
 
 
 def request_path(model: str, stream: bool) -> str:
@@ -68,7 +68,7 @@ def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False)
 
 
 def parse_unmapped_settings(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings without a neutral field. The keys are the paths of the settings."""
+    """Return the unmapped settings, by their paths."""
     config: dict[str, Any] = fields.get("output_config") or {}
     tools = [tool for tool in dict_items(fields.get("tools")) if tool.get("type") in (None, "custom")]
     thinking: dict[str, Any] = fields.get("thinking") or {}
@@ -168,7 +168,7 @@ def render_system(
 
 
 def schema_instruction(format: ResponseFormat | None, capabilities: ModelCapabilities) -> list[Text]:
-    """Return an instruction that replaces a response format that the API cannot enforce.
+    """Return an instruction for the response format, if the API cannot enforce the format.
 
     The API has no setting for JSON without a schema, and older models do not support schemas.
     """
@@ -196,7 +196,7 @@ def render_response_format(
 
 
 def render_sampling(rendered: RenderedRequest, request: Request) -> None:
-    """Render temperature, top_p and top_k, without those that a model rejects while it thinks."""
+    """Render temperature, top_p and top_k, as far as the model accepts them while it thinks."""
     settings = {
         name: value
         for name in ("temperature", "top_p", "top_k")

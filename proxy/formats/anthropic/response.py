@@ -135,9 +135,9 @@ def render_stop_fields(finish_reason: FinishReason, stop_sequence: str | None) -
 def render_response_part(part: Part, own_tools: Mapping[str, VendorTool]) -> list[dict[str, Any]]:
     """Render a part of a response as blocks.
 
-    There are none if clients of this format cannot read the part.
+    The list is empty if clients of this format cannot read the part.
 
-    `own_tools` are the tools that the client declares with Anthropic's types, by name.
+    `own_tools` contains the client's vendor tools, by name.
     """
     match part:
         case Text():
@@ -169,7 +169,7 @@ def render_cited_text(part: Text) -> dict[str, Any]:
 def render_citation(citation: Citation) -> dict[str, Any]:
     """Render a citation as the location of a web search result.
 
-    Its index is empty, because only Anthropic's own search has one.
+    The citation's encrypted index is empty, because only Anthropic's search can create one.
     """
     source = {"type": "web_search_result_location", "url": citation.url, "title": citation.title or None}
     return source | {"cited_text": citation.quote, "encrypted_index": ""}

@@ -1,4 +1,4 @@
-"""Parse and render tools and the tool choice (platform.claude.com/docs, "Tool use")."""
+"""Tools and the tool choice, parsed and rendered (platform.claude.com/docs, "Tool use")."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -45,7 +45,7 @@ def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
 
 
 def offered_after_changes(tools: list[DeclaredTool], messages: Iterable[WireMessage]) -> list[DeclaredTool]:
-    """Return the tools after the changes in the conversation, which adds and removes tools.
+    """Return the tools that are offered after messages of the conversation have added and removed tools.
 
     A change is a block in a system message (SDK `anthropic`, `tool_addition` and `tool_removal`).
     """
@@ -80,10 +80,9 @@ def is_plain(tool: WireTool) -> bool:
 
 
 def parse_tool(fields: dict[str, Any], tool: WireTool, names: FlatNames) -> Iterable[Tool | ServerTool]:
-    """Parse one entry of `tools`; a toolset gives a tool for each of its members.
+    """Parse one entry of `tools`. A toolset becomes one tool for each of its members.
 
-    A tool without a type belongs to the client. Of the typed tools, the client runs some and Anthropic the
-    others.
+    The client runs a tool without a type. Some tools with a type run at the client, the others at Anthropic.
     """
     if not is_plain(tool):
         kind = tool.type or ""
@@ -148,7 +147,7 @@ def render_tools(rendered: RenderedRequest, request: Request, capabilities: Mode
 
 
 def without_repetitions(tools: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each declaration once, because all members of a toolset have the same one."""
+    """Return each declaration once. All members of a toolset share one declaration."""
     return list({id(tool): tool for tool in tools}.values())
 
 

@@ -1,13 +1,14 @@
 """Members of Anthropic's toolsets `computer_toolset_20260801` and `browser_toolset_20260801`.
 
-A toolset is one entry of `tools` that declares many tools of the client, each with a schema of its own
-(source: the SDK `anthropic`, types of the input of each member). A call names the toolset and the member.
+A toolset is one entry of `tools` that declares many tools of the client, the members. Each member has its own
+schema (source: the SDK `anthropic`, types of the input of each member). A call names the toolset and the
+member.
 """
 
 from proxy.formats.tools.schemas import Schema, choice, integer, integers, parameters, text
 
 Members = dict[str, tuple[str, Schema]]
-"""Each member's name, with its description and the schema of its input."""
+"""The members of a toolset by name, each with its description and the schema of its input."""
 
 STRING = text()
 INTEGER = integer()
@@ -24,7 +25,7 @@ TARGET: Schema = {
 
 
 def on_screen(action: str) -> tuple[str, Schema]:
-    """Return an action of the mouse; without a coordinate it happens at the cursor."""
+    """Return an action of the mouse. Without a coordinate, the action happens at the cursor."""
     return action, parameters(coordinate=POINT, text=text("Keys to hold, such as ctrl."))
 
 
@@ -142,4 +143,4 @@ BROWSER: Members = {
     "javascript_exec": in_tab("Run JavaScript in the page and return its last value.", "text", text=STRING),
 }
 TOOLSETS = {"computer": COMPUTER, "browser": BROWSER}
-"""Members of each toolset, by the name of the toolset in calls."""
+"""The members of each toolset, by the name that calls use for the toolset."""

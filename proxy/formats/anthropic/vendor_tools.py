@@ -1,9 +1,9 @@
-"""Tools with a type that Anthropic defines: some run at the client, the others at Anthropic.
+"""Anthropic's typed tools, which the client runs, and server tools, which Anthropic runs.
 
 Sources: the SDK `anthropic` (types of `tools`), and platform.claude.com/docs, "Tool use": "Bash tool", "Text
 editor tool", "Memory tool", "Computer use tool", "Web search tool", "Web fetch tool", "Code execution tool".
-Anthropic calls the first four schema-less, because its models were trained with their schemas. The pages list
-these schemas as parameters. Other models get the tools as functions with these parameters.
+Anthropic's models already know the schemas of the first four tools. The documentation lists them as
+parameters. Other models get these tools as functions with these parameters.
 """
 
 from collections.abc import Iterator

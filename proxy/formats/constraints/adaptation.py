@@ -1,4 +1,4 @@
-"""Adapt requests to their destination: apply the table of constraints rule by rule."""
+"""Adaptation of requests to their destination: applies the constraints, one rule after the other."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,16 +67,18 @@ STEPS: tuple[Callable[[Request, Constraints], Adapted], ...] = (
 )
 """The steps in the order in which they run.
 
-Whether a model reasons decides which sampling settings it accepts, so the order matters.
+The order matters. For example, a model that reasons accepts fewer sampling settings, so reasoning is decided
+before sampling.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptedRequest:
-    """A request without what its destination rejects.
+    """A request that is changed so that its destination accepts it.
 
-    `changes` are entries of `x-gateway-dropped`. `aliases` contains the names that are replaced; responses
-    get the original names back. `min_tokens` is the lowest output limit that the destination accepts.
+    `changes` are entries of `x-gateway-dropped`. `aliases` contains the names that are replaced in the
+    request, and must be restored in the response. `min_tokens` is the lowest output limit that the
+    destination accepts.
     """
 
     request: Request

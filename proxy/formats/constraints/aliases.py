@@ -1,8 +1,8 @@
 """Aliases of names that a vendor does not accept: names of tools, and of the arguments of tools.
 
-An alias ends with a hash of the name, so that the same name has the same alias in every request: providers
-cache prompts by their exact text. Requests contain the aliases. In responses, the original names are
-restored.
+An alias ends with a hash of the name, so that the same name has the same alias in every request. This matters
+because providers cache prompts by their exact text. Requests contain the aliases. In responses, the original
+names are restored.
 """
 
 import hashlib
@@ -36,10 +36,11 @@ INVALID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 class Aliases:
     """The names that a request replaces.
 
-    `keys` are the arguments of each tool, by the tool's original name.
+    `tools` maps names of tools to their aliases. `keys` maps the original name of a tool to the aliases of
+    its arguments.
 
-    The schema of a `wrapped` tool is not that of an object, so its arguments are sent as the only property of
-    an object.
+    `wrapped` contains the tools whose schema does not describe an object. Their arguments are sent as the
+    only property of an object.
     """
 
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -50,7 +51,7 @@ class Aliases:
         return bool(self.tools or self.keys or self.wrapped)
 
     def changes_arguments(self, tool: str) -> bool:
-        """Return whether a tool's arguments at the provider differ from those at the client.
+        """Return whether the provider gets other arguments of a tool than the client.
 
         `tool` is the original name.
         """
@@ -58,7 +59,7 @@ class Aliases:
 
 
 def alias_of(name: str, row: Constraint) -> str:
-    """Return the name if the row allows it, else an allowed alias."""
+    """Return the name if the row allows it, otherwise an alias that the row allows."""
     if re.fullmatch(row.pattern, name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
@@ -68,7 +69,7 @@ def alias_of(name: str, row: Constraint) -> str:
 
 
 def aliases_of(names: Iterable[str], row: Constraint | None) -> dict[str, str]:
-    """Return the aliases of the names that the row does not allow."""
+    """Return an alias for each name that the row does not allow."""
     if row is None:
         return {}
     found = {name: alias_of(name, row) for name in names}
@@ -87,7 +88,7 @@ def tool_names(request: Request) -> set[str]:
 
 
 def with_tool_aliases(request: Request, aliases: Mapping[str, str]) -> Request:
-    """Return the request with aliases of tools in its tools, its tool choice and its history."""
+    """Return the request with aliases in place of tool names, also in its tool choice and history."""
     if not aliases:
         return request
     choice = request.tool_choice
@@ -128,7 +129,7 @@ def property_keys(schema: Any) -> set[str]:
 
 
 def with_key_aliases(schema: Any, aliases: Mapping[str, str]) -> Any:
-    """Return the schema with aliases of properties, also in the lists of required properties."""
+    """Return the schema with aliases in place of property names, also in lists of required properties."""
 
     def rename(inner: Schema) -> Schema:
         renamed = {**inner}
@@ -193,7 +194,7 @@ def decode(arguments: str) -> Any:
 
 
 def with_argument_aliases(request: Request, aliases: Aliases) -> Request:
-    """Return the request with aliases of arguments in the calls of its history."""
+    """Return the request with aliases in place of argument names in the calls of its history."""
     if not aliases.keys and not aliases.wrapped:
         return request
     messages = tuple(

@@ -1,4 +1,4 @@
-"""The type of a constraint: what a vendor rejects, and how the gateway changes the request."""
+"""The type of a constraint: a fact about what vendors reject, and how the gateway changes requests."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -57,7 +57,10 @@ Rule = Literal[
 """What a constraint limits. Requests are adapted, and checked in tests, rule by rule."""
 
 Action = Literal["hash", "shorten", "drop", "lower", "raise", "rewrite", "instruct"]
-"""How the gateway changes a request that the vendor would reject. `instruct` asks for it in the prompt."""
+"""How the gateway changes a request that the vendor would reject.
+
+With `instruct`, a setting is removed, and the prompt asks the model for the same.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,9 @@ class Constraint:
 
     It applies to `formats`, to `providers` (slugs of the catalog; all if it is empty), and to the models
     whose name contains a match of the regular expression `models`. `maximum`, `minimum`, `pattern` and
-    `names` are the limits; `docs/vendor-constraints.md` says which of them each rule uses. `source` is a page
-    of the vendor or of its users that states the constraint. `stated` is the date of that statement, or the
-    date on which the page was read.
+    `names` are the limits; `docs/vendor-constraints.md` says which of them each rule uses. `source` is the
+    page that states the constraint, of the vendor or of its users. `stated` is the date of the statement, or
+    the date on which the page was read.
     """
 
     id: str
@@ -109,7 +112,7 @@ class Constraint:
     def allows(self, amount: float) -> bool:
         """Return whether a number is allowed.
 
-        It may be a value, or a number of characters, items or tokens.
+        The number may be the value of a setting, or a number of characters, items or tokens.
         """
         return (self.maximum is None or amount <= self.maximum) and (
             self.minimum is None or amount >= self.minimum
@@ -129,7 +132,7 @@ class Constraints:
         return self.rows.get(rule, ())
 
     def first(self, rule: Rule) -> Constraint | None:
-        """Return the first row of a rule. Rows for some vendors or models precede rows for all."""
+        """Return the first row of a rule. Rows for certain vendors or models come before general rows."""
         return next(iter(self.all(rule)), None)
 
     def names(self, rule: Rule) -> frozenset[str]:
@@ -138,5 +141,5 @@ class Constraints:
 
 
 def changed(name: str, how: str) -> str:
-    """Return the entry of `x-gateway-dropped` for a setting that was changed but not dropped."""
+    """Return the entry in `x-gateway-dropped` for a setting that was changed and not dropped."""
     return f"{name};changed={how}"

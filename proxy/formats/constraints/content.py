@@ -1,4 +1,4 @@
-"""Adapt messages to their destination: roles, media, fields and prompt cache breakpoints."""
+"""Adaptation of messages to their destination: roles, media, fields and prompt cache breakpoints."""
 
 import base64
 import re
@@ -27,7 +27,7 @@ from proxy.formats.neutral import (
 from proxy.formats.reasoning import UNKNOWN_THINKING
 
 CONTINUE_TEXT = "Continue from where you stopped."
-"""Text of a user message that is added after an assistant message that must not be the last message."""
+"""The text of a user message that is added if the last message may not be from the assistant."""
 BRIDGE_TEXT = "OK."
 """Text of an assistant message that is added between tool results and a user message."""
 THOUGHT_FIELD = "reasoning_content"
@@ -57,7 +57,7 @@ def refusal_as_text(part: Part) -> Part:
 
 
 def return_thinking(request: Request, constraints: Constraints) -> Adapted:
-    """Return the text of earlier thinking of any vendor to a model that requires it."""
+    """Return the text of earlier thinking of any vendor to models that require earlier thinking."""
     is_off = request.reasoning is not None and request.reasoning.effort == "none"
     requiring = constraints.first("earlier_thinking")
     if requiring is None or is_off or THOUGHT_FIELD in constraints.names("message_fields"):
@@ -69,7 +69,10 @@ def return_thinking(request: Request, constraints: Constraints) -> Adapted:
 
 
 def with_thinking(message: Message, format: Origin) -> Message:
-    """Return an assistant message with its thinking as that of `format`; other messages stay unchanged."""
+    """Return an assistant message whose thinking has `format` as its origin.
+
+    If the message has no thinking, a placeholder is added. Other messages stay unchanged.
+    """
     if message.role != "assistant" or all(isinstance(part, Thinking) for part in message.parts):
         return message
     parts = [as_own_thinking(part, format) if isinstance(part, Thinking) else part for part in message.parts]
@@ -140,7 +143,7 @@ def separate_results(request: Request, constraints: Constraints) -> Adapted:
 
 
 def split_results(message: Message) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """Split a message into its tool results, and its other parts. Media of results join the other parts."""
+    """Split a message into its tool results and its other parts. Media in results move to the other parts."""
     results = tuple(part for part in message.parts if isinstance(part, ToolResult))
     media = tuple(item for part in results for item in part.content if isinstance(item, Image | File))
     plain = tuple(
@@ -158,7 +161,7 @@ def is_only_results(message: Message) -> bool:
 
 
 def fix_media(request: Request, constraints: Constraints) -> Adapted:
-    """Give images the media type that their bytes have, and encode data in standard base64."""
+    """Correct the media types of images and files, and encode their data in standard base64."""
     if not constraints.first("media_type") and not constraints.first("base64"):
         return request, []
     return with_parts(request, fix_part), []
@@ -178,7 +181,7 @@ def fix_part(part: Part) -> Part:
 def fix_medium(part: Image | File) -> Image | File:
     """Return an image or a file with a correct media type.
 
-    If the bytes of an image show a type other than the stated one, their type is used.
+    If the bytes of an image show another type than the stated one, the type of the bytes is used.
     """
     stated = part.media_type and MEDIA_TYPE_ALIASES.get(part.media_type.lower(), part.media_type)
     if part.data is None:
@@ -215,7 +218,7 @@ def is_decodable(data: str) -> bool:
 
 
 def limit_cache_breakpoints(request: Request, constraints: Constraints) -> Adapted:
-    """Keep as many of the last prompt cache breakpoints as are accepted.
+    """Keep the last prompt cache breakpoints, as many as the destination accepts.
 
     A later breakpoint includes the content of the earlier ones.
     """

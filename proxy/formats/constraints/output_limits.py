@@ -1,4 +1,4 @@
-"""Adapt the output limit of a request, and the thinking budget below it, to a model."""
+"""Adaptation of a request's output limit and thinking budget to a model."""
 
 from msgspec.structs import replace
 
@@ -7,7 +7,7 @@ from proxy.formats.constraints.settings import Adapted
 from proxy.formats.neutral import Request
 
 ANSWER_TOKENS = 4096
-"""Output tokens that are kept for the answer if a thinking budget would reach the model's output limit."""
+"""The output tokens to leave for the answer, if a thinking budget would use the whole output limit."""
 
 
 def max_output(constraints: Constraints, *, stream: bool) -> int | None:
@@ -40,7 +40,7 @@ def fit_output_limit(request: Request, constraints: Constraints) -> Adapted:
 def fit_thinking_budget(request: Request, constraints: Constraints) -> Adapted:
     """Lower a thinking budget that would leave no output for an answer.
 
-    The codec adapts the budget to the other limits.
+    Only the model's maximum is checked here. The codec adapts the budget to the limit in the request.
     """
     reasoning, highest = request.reasoning, max_output(constraints, stream=request.stream)
     if reasoning is None or reasoning.budget is None or highest is None:

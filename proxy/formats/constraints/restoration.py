@@ -1,4 +1,4 @@
-"""Restore the client's own names of tools and arguments in responses."""
+"""Restoration of the client's names of tools and arguments in responses."""
 
 from collections.abc import Iterator
 
@@ -50,8 +50,8 @@ def restore_response(response: Response, aliases: Aliases) -> Response:
 class StreamRestorer:
     """Restores the names in the events of one stream.
 
-    If argument names were replaced, the arguments are sent when their call is complete, because any chunk may
-    end inside a name.
+    If argument names were replaced, the arguments of a call are sent only when the call is complete, because
+    a chunk may end inside a name.
     """
 
     def __init__(self, aliases: Aliases) -> None:

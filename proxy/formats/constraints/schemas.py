@@ -1,4 +1,4 @@
-"""Rewrite the JSON Schemas of tools and responses, at every depth, so that vendors accept them."""
+"""Rewriting of the JSON Schemas of tools and responses, at every depth, so that vendors accept them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,12 +23,12 @@ SINGLE_SCHEMAS = (
     "else",
 )
 VALUE_KEYWORDS = frozenset(("const", "default", "enum", "example", "examples"))
-"""Keywords whose value may be null."""
+"""Keywords for which null is a valid value."""
 EXCLUSIVE_BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 CHECKED_KEYWORDS = frozenset((*MAPS_OF_SCHEMAS, "required", "type"))
 TYPES = frozenset(("string", "number", "integer", "boolean", "object", "array", "null"))
 WRAPPED_PROPERTY = "value"
-"""The property that contains the arguments of a tool whose schema is not that of an object."""
+"""The property that contains the arguments of a tool whose schema does not describe an object."""
 
 
 def rewrite(schema: Any, change: Callable[[Schema], Schema]) -> Any:
@@ -58,7 +58,7 @@ def types_of(schema: Schema) -> tuple[str, ...]:
 
 
 def properties_of(schema: Schema) -> Schema:
-    """Return the properties of an object schema by name. They are empty if the schema has no valid ones."""
+    """Return the properties of an object schema by name; empty if the schema has no valid properties."""
     return as_dict(schema.get("properties"))
 
 
@@ -68,14 +68,14 @@ def required_names(schema: Schema) -> list[str]:
 
 
 def with_properties(schema: Schema) -> Schema:
-    """Return an object schema with `properties`. They are empty if the schema had none."""
+    """Return a schema. If it describes an object and has no `properties`, add empty ones."""
     if "object" in types_of(schema) and not isinstance(schema.get("properties"), dict):
         return {**schema, "properties": {}}
     return schema
 
 
 def with_items(schema: Schema) -> Schema:
-    """Return an array schema with `items`. They allow anything if the schema had none."""
+    """Return a schema. If it describes an array and has no `items`, add `items` that allow anything."""
     return {**schema, "items": {}} if "array" in types_of(schema) and "items" not in schema else schema
 
 
@@ -83,9 +83,10 @@ def with_items(schema: Schema) -> Schema:
 
 
 def in_current_draft(schema: Schema) -> Schema:
-    """Return a schema without forms of older drafts, and without invalid keywords.
+    """Return a schema in the form of the current draft, without invalid keywords.
 
-    JSON Schema 2020-12 has `prefixItems` instead of a list of `items`, and numbers as exclusive bounds.
+    JSON Schema 2020-12 has `prefixItems` instead of a list of `items`, and exclusive bounds are numbers and
+    not booleans.
     """
     found = {
         name: current_value(name, value) if name in CHECKED_KEYWORDS else value
@@ -139,7 +140,7 @@ def wrapped(schema: Schema) -> Schema:
 
 
 def without_top_level(schema: Schema, keywords: frozenset[str]) -> Schema:
-    """Return the schema without these keywords at its top level. Their properties are merged into it.
+    """Return the schema without these keywords at its top level, and merge their branches into it.
 
     Rules that the merged schema cannot express are added to its description, so that the model can follow
     them.
@@ -153,7 +154,7 @@ def without_top_level(schema: Schema, keywords: frozenset[str]) -> Schema:
 
 
 def merge_all(target: Schema, branches: Any, root: Schema) -> Schema:
-    """Merge the branches of `allOf`: all their properties, and everything that they require."""
+    """Merge the branches of `allOf`: all their properties, and everything that any branch requires."""
     for branch in resolved_branches(branches, root):
         target = {
             **target,
@@ -164,7 +165,10 @@ def merge_all(target: Schema, branches: Any, root: Schema) -> Schema:
 
 
 def merge_alternatives(target: Schema, found: Schema, root: Schema) -> Schema:
-    """Merge the branches of `anyOf` and `oneOf`: all their properties, and what every branch requires."""
+    """Merge the branches of `anyOf` and `oneOf`.
+
+    All their properties are added. Only properties that every branch requires are required.
+    """
     for name in ("anyOf", "oneOf"):
         branches = resolved_branches(found.get(name), root)
         if not branches:
@@ -259,7 +263,7 @@ def unique(values: list[Any]) -> list[Any]:
 
 
 def with_lone_references(schema: Schema) -> Schema:
-    """Return the schema with each `$ref` that has other keywords beside it replaced by its definition."""
+    """Return the schema with definitions in place of references that have other keywords beside them."""
 
     def expand(found: Schema) -> Schema:
         siblings = {name: value for name, value in found.items() if not name.startswith("$")}

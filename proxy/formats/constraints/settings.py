@@ -1,4 +1,4 @@
-"""Adapt settings of a request to its destination: drop, clamp, hash or rewrite them."""
+"""Adaptation of settings to their destination: drops, clamps, hashes or rewrites them."""
 
 import hashlib
 import re
@@ -15,14 +15,17 @@ Adapted = tuple[Request, list[str]]
 """The adapted request, and its changes as entries of `x-gateway-dropped`."""
 
 DEFAULT_EFFORT = "medium"
-"""The effort that OpenAI's codecs render if the client asks for reasoning without an effort."""
+"""The effort that OpenAI's codecs send if the client asks for reasoning without an effort."""
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 DEFAULT_VALUES = {"temperature": 1, "top_p": 1}
 """Values that every model uses by default, so nothing is lost if they are dropped."""
 
 
 def hash_user(request: Request, constraints: Constraints) -> Adapted:
-    """Replace a user identifier that the destination rejects by its hash, which is always the same."""
+    """Replace a user identifier that the destination rejects by its hash.
+
+    The same identifier always has the same hash, so the provider can still tell users apart.
+    """
     row, user = constraints.first("user"), request.user
     if row is None or not user or fits(row, user):
         return request, []
@@ -37,8 +40,8 @@ def fits(row: Constraint, text: str) -> bool:
 def drop_settings(request: Request, constraints: Constraints) -> Adapted:
     """Drop the settings that the model rejects.
 
-    They are the settings that it always rejects, those that it rejects while it reasons, and one of those
-    that exclude each other.
+    Some settings are always rejected, some only while the model reasons, and some only together with another
+    setting.
     """
     names = constraints.names("unsupported_settings")
     if not (request.reasoning is not None and request.reasoning.effort == "none"):
@@ -52,7 +55,8 @@ def drop_settings(request: Request, constraints: Constraints) -> Adapted:
 def exclusive_names(request: Request, constraints: Constraints) -> frozenset[str]:
     """Return the settings to drop because they exclude each other: one for each row that is fully set.
 
-    It is the first one that has its default value (`DEFAULT_VALUES`), or else the last one of the row.
+    It is the first setting that has its default value (`DEFAULT_VALUES`), or else the last setting of the
+    row.
     """
     return frozenset(
         next(
@@ -87,7 +91,7 @@ def ranges(constraints: Constraints) -> dict[str, Constraint]:
 
 
 def fit_seed(request: Request, constraints: Constraints) -> Adapted:
-    """Replace a seed out of range by one in range. Equal seeds get equal replacements."""
+    """Replace a seed that is out of range by one in the range. Equal seeds get equal replacements."""
     row, seed = constraints.first("seed"), request.seed
     if row is None or row.maximum is None or seed is None or row.allows(seed):
         return request, []
@@ -95,7 +99,7 @@ def fit_seed(request: Request, constraints: Constraints) -> Adapted:
 
 
 def limit_stop_sequences(request: Request, constraints: Constraints) -> Adapted:
-    """Drop stop sequences of only white space if they are rejected; keep the first ones of the rest."""
+    """Drop stop sequences that the destination rejects: blank ones, and those above its maximum number."""
     stop = request.stop
     if constraints.first("blank_stop"):
         stop = tuple(sequence for sequence in stop if sequence.strip())

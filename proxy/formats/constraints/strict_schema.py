@@ -1,4 +1,4 @@
-"""Schemas that vendors can enforce: OpenAI's subset for `strict`, and Anthropic's limits.
+"""Checks whether a vendor can enforce a schema: OpenAI's subset for `strict`, and Anthropic's limits.
 
 Sources: platform.openai.com/docs/guides/structured-outputs ("Supported schemas"),
 platform.claude.com/docs/en/build-with-claude/structured-outputs ("Schema complexity limits").
@@ -26,7 +26,7 @@ SCHEMA_WITH_TYPE = ("type", "anyOf", "$ref")
 def is_strict(schema: Any) -> bool:
     """Return whether OpenAI can enforce a schema.
 
-    In such a schema, every object is closed and all its properties are required.
+    In such a schema, every object forbids additional properties and requires all its properties.
     """
     if not isinstance(schema, dict) or types_of(schema) != ("object",) or "anyOf" in schema:
         return False
@@ -74,7 +74,7 @@ def depth(schema: Any) -> int:
 
 
 def is_within_sizes(schemas: list[Schema]) -> bool:
-    """Return whether the sum of all schemas is within the limits."""
+    """Return whether the schemas together are within OpenAI's limits of sizes."""
     names = [key for schema in schemas for key in keys_of(schema, "properties")]
     definitions = [key for schema in schemas for key in keys_of(schema, "$defs", "definitions")]
     enums = [schema["enum"] for schema in schemas if isinstance(schema.get("enum"), list)]

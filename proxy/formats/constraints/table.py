@@ -1,6 +1,7 @@
 """The table of what vendors reject, as data. `docs/vendor-constraints.md` shows it as a page.
 
-Rows for some vendors or models precede rows for all. For most rules, the first row that applies is used.
+Rows for certain vendors or models come before rows for all of them, because most rules use the first row that
+applies.
 """
 
 from functools import lru_cache

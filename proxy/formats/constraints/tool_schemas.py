@@ -1,4 +1,4 @@
-"""Adapt the schema of a tool to a destination. The result is cached.
+"""Adaptation of a tool's schema to a destination.
 
 Agents send the same large tools with every request, so adapted schemas are cached unless they are too large.
 """
@@ -25,7 +25,7 @@ from proxy.formats.constraints.schemas import (
 from proxy.formats.json_body import encode
 
 MAX_KEPT_BYTES = 64 * 1024
-"""Larger schemas are adapted for each request, and not cached."""
+"""The maximum size of a cached schema. Larger schemas are adapted again for each request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class SchemaRules:
 
 @dataclass(frozen=True, slots=True)
 class AdaptedSchema:
-    """A schema in a form that a destination accepts. It is cached, so it must not be changed.
+    """A schema in a form that a destination accepts. It is cached, so the caller must not change it.
 
     `has_lost_rules` is true if some of its rules are now only in its description. `keys` are the aliases of
     argument names. `is_wrapped` is true if the client's schema became the only property of an object.

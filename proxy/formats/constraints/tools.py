@@ -1,4 +1,4 @@
-"""Adapt tools and response formats of a request to its destination."""
+"""Adaptation of tools and response formats to their destination."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -36,7 +36,7 @@ Tools = tuple[Tool | ServerTool, ...]
 
 
 def functions(request: Request) -> list[Tool]:
-    """Return the tools that take JSON, which excludes custom tools."""
+    """Return the tools of the client that take JSON. Custom tools take free text instead."""
     return [tool for tool in request.tools if isinstance(tool, Tool) and not tool.custom]
 
 
@@ -65,7 +65,7 @@ def drop_repeated_tools(request: Request, constraints: Constraints) -> Adapted:
 
 
 def limit_tools(request: Request, constraints: Constraints) -> Adapted:
-    """Keep as many tools as are accepted. Tools that the tool choice names take precedence."""
+    """Keep as many tools as the destination accepts, first those that the tool choice names."""
     row = constraints.first("tool_count")
     if row is None or row.allows(len(request.tools)):
         return request, []
@@ -104,7 +104,7 @@ def shorten_descriptions(request: Request, constraints: Constraints) -> Adapted:
 
 
 def fit_tool_choice(request: Request, constraints: Constraints) -> Adapted:
-    """Ask for a tool call in the system prompt if the destination cannot force the call."""
+    """Ask for a tool call in the system prompt, if the destination cannot force the call."""
     choice = request.tool_choice
     if choice is None or choice.mode != "required" or constraints.first("forced_tool_choice") is None:
         return request, []
@@ -114,7 +114,7 @@ def fit_tool_choice(request: Request, constraints: Constraints) -> Adapted:
 
 
 def drop_choice_without_tools(request: Request, constraints: Constraints) -> Adapted:
-    """Drop the settings that are accepted only together with tools.
+    """Drop the settings that the destination accepts only together with tools, if there are no tools.
 
     A tool choice of none is not reported as dropped, because it has no effect without tools.
     """
@@ -182,12 +182,12 @@ def lenient(tool: Tool | ServerTool) -> Tool | ServerTool:
 
 
 def enforceable(tool: Tool | ServerTool) -> Tool | ServerTool:
-    """Return the tool. `strict` is removed if the schema is outside of OpenAI's subset."""
+    """Return the tool, without `strict` if OpenAI cannot enforce its schema."""
     return lenient(tool) if is_demanding(tool) and not is_strict(schema_of(tool)) else tool
 
 
 def within_limits(tools: Tools, wanted: ResponseFormat | None, most: int) -> Tools:
-    """Return the tools. Only as many are strict as Anthropic can compile together."""
+    """Return the tools, with `strict` on only as many of them as Anthropic can enforce in one request."""
     taken = [wanted.schema] if wanted is not None and wanted.schema is not None else []
     kept: list[Tool | ServerTool] = []
     strict = 0
@@ -216,7 +216,7 @@ def is_compiled(schemas: Iterable[Any]) -> bool:
 
 
 def fit_response_format(request: Request, constraints: Constraints) -> Adapted:
-    """Ask for the response format in the system prompt if the destination cannot enforce it."""
+    """Ask for the response format in the system prompt, if the destination cannot enforce it."""
     wanted = request.response_format
     if wanted is None or not is_rejected(wanted, request, constraints):
         return request, []

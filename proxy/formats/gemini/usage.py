@@ -101,7 +101,7 @@ class StreamUsage(UsageReader):
 
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """Return the reported usage and 0; if none is reported, None and the gateway's count of output tokens.
+    """Return the reported usage and 0, or None and the gateway's count of output tokens.
 
     If a response cannot be decoded completely, the fields that can be decoded count. If there are none, the
     count is estimated from the number of bytes.

@@ -1,4 +1,4 @@
-"""Billed items besides tokens: the service tier, and calls of server tools.
+"""Facts that change the cost besides text tokens: the service tier, and billable extras.
 
 Each kind of tool has the same name in all formats: `web_search`, `file_search`, `code_interpreter` and so on.
 The prices are in `billing/pricing/`.
@@ -13,7 +13,7 @@ from proxy.formats.metering.token_counts import as_count
 from proxy.formats.neutral import MAX_TOKENS
 
 DEFAULT_MAX_CALLS = 10
-"""Assumed limit of a tool's calls if a request sets none, because vendors have no limit."""
+"""The assumed limit of a server tool's calls, for requests without one. Vendors have no limit."""
 MAX_CALLS = 1_000
 ESTIMATED_PREFIX = "estimated_"
 """Prefix of kinds of tokens that the gateway estimated because the provider did not report them."""
@@ -22,7 +22,10 @@ AUTO_TIER, BATCH_TIER = "auto", "batch"
 UNREADABLE_TIER = "?"
 """Start of the names of tiers for which no price has rates."""
 REGIONAL_TIER = re.compile(r"(.*_)?(us|global)")
-"""Names by which prices distinguish regions of inference. No vendor has such a service tier."""
+"""Names of tiers by which prices distinguish regions of inference.
+
+Vendors do not have such service tiers.
+"""
 MODALITIES = ("input_audio", "input_image", "input_video")
 """Kinds of input tokens that may cost more than text."""
 
@@ -30,7 +33,7 @@ MODALITIES = ("input_audio", "input_image", "input_video")
 def normalize_tier(reported: Any) -> str:
     """Return a tier or a region in lower case; empty if none is stated.
 
-    `auto` in a request allows any tier, so a response that repeats it reports no tier.
+    `auto` is not a tier: in a request, it allows any tier. A response that repeats it reports no tier.
     """
     if not isinstance(reported, str):
         return ""
@@ -41,8 +44,8 @@ def normalize_tier(reported: Any) -> str:
 def parse_tier(value: Any) -> str:
     """Return the service tier that a request asks for, or that a response states; empty for none.
 
-    A value that is not a text becomes a tier for which no price has rates. So do the names of regions, and
-    the tier of batches, which a single request cannot have.
+    A value that is not a text becomes a tier for which no price has rates. The same is true of the names of
+    regions, and of the tier of batches, which a single request cannot use.
     """
     if value and not isinstance(value, str):
         return UNREADABLE_TIER
@@ -52,7 +55,7 @@ def parse_tier(value: Any) -> str:
 
 
 def named_tiers(**tiers: str) -> tuple[tuple[str, str], ...]:
-    """Return the fields that ask for a tier, each with the requested tier."""
+    """Return the fields of a request that ask for a tier, each with its tier."""
     return tuple((field, tier) for field, tier in tiers.items() if tier)
 
 
@@ -94,6 +97,7 @@ def has_estimated_kind(kinds: Iterable[str]) -> bool:
 def possible_modalities(body: bytes, markers: Iterable[bytes], max_input_tokens: int) -> dict[str, int]:
     """Return the limits for a request that may contain audio, images or video.
 
-    All its input tokens may be of any of these kinds, which cost more than text.
+    The gateway does not count these kinds separately. For each of them, it assumes that all input tokens are
+    of this kind.
     """
     return dict.fromkeys(MODALITIES, max_input_tokens) if contains_any(body, markers) else {}

@@ -1,9 +1,9 @@
 """Lifetimes of cached prompts that a request asks for. A longer lifetime costs more.
 
-Sources: platform.claude.com/docs/en/build-with-claude/prompt-caching, "1-hour cache duration": `5m` or `1h`.
-developers.openai.com/api/docs/guides/prompt-caching and the types of the SDK (`PromptCacheOptions`,
-`PromptCacheBreakpoint`): `30m` or `12h`. That guide says that `prompt_cache_retention` does not change the
-price. The gateway still reserves the price of 12 hours for `24h`.
+Anthropic has `5m` and `1h` (platform.claude.com/docs/en/build-with-claude/prompt-caching, "1-hour cache
+duration"). OpenAI has `30m` and `12h` (developers.openai.com/api/docs/guides/prompt-caching and the SDK's
+types `PromptCacheOptions` and `PromptCacheBreakpoint`). OpenAI's guide says that `prompt_cache_retention`
+does not change the price, but the gateway reserves the price of 12 hours for its value `24h`.
 """
 
 import re
@@ -49,8 +49,8 @@ def unpriced_lifetimes(body: bytes, fields: Mapping[str, Any]) -> tuple[str, ...
 def requested_lifetimes(body: bytes, fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the lifetimes that a request asks for, each with its field.
 
-    If all breakpoints have a usual lifetime, as in most requests, they are left out. The content, which may
-    be large, is then not searched.
+    If all breakpoints in the content have a usual lifetime, as in most requests, they are left out, so that
+    the content, which may be large, need not be searched.
     """
     by_folded_name = {name.casefold(): (name, value) for name, value in fields.items()}
     lifetimes = []

@@ -1,4 +1,4 @@
-"""Meters of streams: count the output, read server-sent events, and detect incomplete streams."""
+"""Meters of streams, which read the usage of server-sent events and detect incomplete streams."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 class OutputMeter:
     """Measures a stream with the usage reader of its format.
 
-    `saw_final_event` is true after the final event, in a format that has one.
+    `saw_final_event` is true after the final event. In a format without a final event, it is always false.
     """
 
     saw_final_event = False
@@ -54,7 +54,8 @@ class OutputMeter:
     def check_end(self) -> None:
         """Set `error` if the provider closed the stream before the response was complete.
 
-        HTTP does not show this, because the provider may end the body properly in the middle of a response.
+        The gateway cannot detect this by HTTP, because the provider may end the body correctly in the middle
+        of a response.
         """
         if not (self.is_complete or self.provider_failed or self.has_unread):
             self.error = STREAM_INTERRUPTED
@@ -89,7 +90,7 @@ class EventMeter(OutputMeter, ABC):
             self.id_reader.read_event(event)
 
     def finish(self) -> bytes:
-        """Return the blank line that a server did not send after its last event.
+        """Return the blank line after the last event, if the server has not sent it.
 
         Clients ignore an event without its blank line.
         """
@@ -101,7 +102,7 @@ class EventMeter(OutputMeter, ABC):
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
         """Return an error event for the client.
 
-        If the stream has stopped inside an event, that event is ended first.
+        If the stream has stopped inside of an event, the result ends this event first.
         """
         return event_terminator(self.splitter) + self.render_own_error_event(error, request_id)
 

@@ -10,27 +10,27 @@ from proxy.formats.field_case import check_letters
 from proxy.formats.json_body import encode
 
 TOKENS_PER_MESSAGE = 4
-"""Tokens that mark a message: 3, and 1 for a name.
+"""The tokens that a message has besides its content: 3, and 1 for a name.
 
 Source: OpenAI's cookbook, "How to count tokens with tiktoken".
 """
 TOKENS_PER_REPLY = 3
 IMAGE_TOKENS = 12_000
-"""Maximum tokens of an image at OpenAI: 10,000 patches of 32 x 32, times a model's factor up to 1.2.
+"""The maximum tokens of an image at OpenAI: 10,000 patches of 32 x 32 pixels, times up to 1.2.
 
 Source: platform.openai.com/docs/guides/images-vision, "Calculating costs".
 """
 TILED_MINI_IMAGE_TOKENS = 2833 + 8 * 5667
-"""Maximum tokens of an image at gpt-4o-mini: 8 tiles of 512 x 512 with 5,667 each (same page)."""
+"""The maximum tokens of an image for gpt-4o-mini: 2,833, and 5,667 for each of 8 tiles (same page)."""
 REFERENCED_CONTENT_TOKENS = 1_050_000
-"""Assumed number of tokens of referenced content: a file, a linked document, a stored conversation.
+"""The assumed number of tokens of referenced content, such as a file, a link or a stored conversation.
 
-It is the longest context window of any model that is sold.
+It is the longest context window that any vendor offers.
 """
 MAX_SETTING_BYTES = 64
-"""Maximum number of bytes of a setting that the model does not read.
+"""The maximum size of an unknown setting that is assumed not to reach the model, in bytes.
 
-A longer setting may contain a prompt under another name, such as vLLM's `chat_template`.
+A longer setting may contain text for the model, for example vLLM's `chat_template`.
 """
 REFERENCES = frozenset({"file_id", "file_url"})
 """Fields of parts that refer to content that is stored elsewhere."""
@@ -80,8 +80,8 @@ def json_tokens(value: Any) -> int:
 def content_tokens(value: Any, known_fields: frozenset[str], count_special: SpecialPart) -> int:
     """Return the bound for a message or for a part of a message.
 
-    Known fields count by their values. Any other field may contain text, so all its bytes count. Raises
-    InvalidRequest for a name that differs only in case from a known field.
+    For a known field, only its value is counted. Any other field may contain text, so all bytes of its JSON
+    are counted. Raises InvalidRequest for a name that differs only in case from a known field.
     """
     match value:
         case str():
@@ -105,7 +105,10 @@ def content_tokens(value: Any, known_fields: frozenset[str], count_special: Spec
 
 
 def image_tokens_for(url: Any, image_tokens: int) -> int:
-    """Return the bound for an image by URL or data URL. The bytes of any other value are added."""
+    """Return the bound for an image by URL or data URL.
+
+    For any other value, the bytes of its JSON are added.
+    """
     return (
         image_tokens
         if isinstance(url, str) and url.startswith(URL_PREFIXES)
@@ -119,9 +122,9 @@ def other_fields_tokens(value: dict[str, Any], counted: Collection[str]) -> int:
 
 
 def unknown_fields_tokens(unknown_fields: Mapping[str, Any]) -> int:
-    """Return the bound for fields that no format counts.
+    """Return the bound for unknown fields.
 
-    The model may read any object, list or long setting.
+    Only objects, lists and long settings count, because the model may read them.
     """
     sizes = {name: json_tokens(value) for name, value in unknown_fields.items()}
     return sum(

@@ -1,7 +1,7 @@
-"""Unknown fields of a request, which are passed on unchanged, and their effect on its cost.
+"""Unknown fields of a request, which the gateway passes on unchanged, and their effect on the cost.
 
-A field that is null, false, 0 or empty has no effect. Names are compared without case: servers in Go read
-`Models` as `models`, and use the last of two such fields.
+A field that is null, false, 0 or empty has no effect. Names are compared without case, because servers in Go
+read `Models` as `models`, and use the last of two such fields.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,12 +12,12 @@ from proxy.formats.json_body import dict_items, encode
 from proxy.formats.neutral import InvalidRequest
 
 ASYNC_ERROR = (
-    "The field {} asks for a response that is fetched later, which this endpoint does not support. "
-    "Leave it out, and stream long responses."
+    "The field {} asks for a response that is fetched later, which this URL does not support. "
+    "Remove the field, and stream long responses."
 )
 MODEL_OVERRIDE_ERROR = (
-    "The field {} lets the provider answer with another model. "
-    "Leave it out, and name the model to use in model."
+    "The field {} lets the provider use another model. "
+    "Remove the field, and name the model in the field model."
 )
 FORBIDDEN_FIELDS = {
     # developers.openai.com/api/docs/guides/background; docs.x.ai/docs/guides/deferred-chat-completions
@@ -37,8 +37,8 @@ FORBIDDEN_FIELDS = {
 OTHER_MODEL_FIELDS = ("plugins", "compound_custom", "provideroptions", "provider_options")
 """Fields that may make a provider call further models.
 
-These are OpenRouter's plugins (fusion, "priced as the sum of those underlying completions"; web searches,
-billed by the result), Groq's compound systems, and Vercel's gateway
+`plugins` is OpenRouter's: fusion is "priced as the sum of those underlying completions", and web searches are
+billed by the result. `compound_custom` is Groq's. The others are those of Vercel's gateway
 (vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks).
 """
 MODEL_CALLING_TOOL_PREFIXES = ("advisor", "openrouter:")
@@ -52,14 +52,16 @@ UNBOUNDED_COST_FIELDS = (
 )
 """Fields whose cost has no known bound.
 
-These are OpenRouter's choice among providers, each with its own price
-(openrouter.ai/docs/guides/routing/provider-selection), and its fast tier; predictions, whose rejected part is
-billed as output (openai.com, docs/guides/predicted-outputs); xAI's live search, billed by the source;
-compaction, which first generates a summary; completions that are billed but not shown; and further agents,
-whose tokens are added to those of the response (SDK `openai`, `multi_agent`).
+- `provider`, `speed`: OpenRouter's choice among providers with different prices, and its fast tier
+  (openrouter.ai/docs/guides/routing/provider-selection).
+- `prediction`: OpenAI bills the rejected part of a prediction as output (docs/guides/predicted-outputs).
+- `search_parameters`: xAI's live search, billed by the source.
+- `compaction`: the model first generates a summary.
+- `best_of`: completions that are billed but not returned.
+- `multi_agent`: the tokens of further agents are added to those of the response (SDK `openai`).
 """
 KNOWN_MODES = (None, "", "standard")
-"""Values of `reasoning.mode` with a bounded cost.
+"""Values of `reasoning.mode` whose cost has a known bound.
 
 In OpenAI's `pro` mode, the model works on a request several times, and the tokens of all runs are billed
 (developers.openai.com/api/docs/guides/reasoning, "Reasoning mode").
@@ -74,9 +76,10 @@ Perplexity's `search_type: pro` has a higher fee (docs.perplexity.ai/docs/gettin
 def extract_unknown_fields(
     fields: Mapping[str, Any], bounded_fields: frozenset[str], read_fields: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
-    """Return the fields of a body that are not in `bounded_fields`, whose cost the format bounds.
+    """Return the fields of a body that are not in `bounded_fields`. Raises InvalidRequest.
 
-    `read_fields` are further fields that the format knows. Raises InvalidRequest for forbidden fields.
+    The format knows a bound of the cost of `bounded_fields`. `read_fields` are other fields that it knows. A
+    forbidden field is an error, and so is a name that differs from a known name only in its case.
     """
     if fields.keys() <= bounded_fields:
         return {}
@@ -122,7 +125,7 @@ def svg_model(tool: dict[str, Any]) -> Any:
 
 
 def unbounded_cost_fields(unknown_fields: Mapping[str, Any], *format_fields: str) -> tuple[str, ...]:
-    """Return the fields whose cost has no bound.
+    """Return the fields whose cost has no known bound.
 
     `format_fields` are such fields that only one format has.
     """
@@ -136,7 +139,8 @@ def unbounded_cost_fields(unknown_fields: Mapping[str, Any], *format_fields: str
 def has_unbounded_cost(name: str, value: Any, format_fields: Collection[str]) -> bool:
     """Return whether a field has no known bound of its cost.
 
-    `context_management` drops parts of a history, at no cost, or compacts them by running the model again.
+    `context_management` may drop parts of a history, which costs nothing, or compact them, for which the
+    model runs again.
     """
     match name, value:
         case "reasoning", {"mode": mode}:

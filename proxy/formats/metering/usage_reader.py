@@ -1,4 +1,4 @@
-"""The usage reader of a stream, which pass-through and conversion share."""
+"""Base class of the usage readers of streams, which pass-through and conversion share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from proxy.formats.neutral import Usage, reported_or_none
 class UsageReader(ABC):
     """Reads the usage that one stream reports, and counts the output of the stream.
 
-    Each format has one subclass, in its `usage.py`. The usage is therefore the same whether the stream is
-    passed through or converted. `output_tokens` is the gateway's count of the output. `min_output_tokens` is
-    a lower bound of it: if text arrives in large chunks, the count is accurate only within a quarter.
+    Each format has one subclass, in its `usage.py`. The usage is therefore the same if the stream passes
+    through and if it is converted. `output_tokens` is the gateway's count of the output. It is an estimate.
+    `min_output_tokens` is a lower bound, which assumes an error of a quarter for chunks of several tokens.
     `service_tier` is the last tier that an event stated, even before any usage.
     """
 
@@ -26,7 +26,7 @@ class UsageReader(ABC):
     @property
     @abstractmethod
     def reported(self) -> Usage | None:
-        """Return the usage that the stream has reported so far, for the client; None if there is none.
+        """Return the usage to show to the client: the last report of the stream, or None.
 
         It is marked as estimated if more output has arrived since the report.
         """

@@ -8,7 +8,7 @@ Origin = Literal["openai_chat", "openai_responses", "anthropic", "gemini"]
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the neutral types."""
+    """Base class of the neutral types."""
 
 
 class Citation(Frozen, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class Citation(Frozen, frozen=True, kw_only=True):
 
 
 class Text(Frozen, tag="text", frozen=True, kw_only=True):
-    """A text. `cache` sets a prompt cache breakpoint after it, with a lifetime of `5m` or `1h`."""
+    """A text. `cache` is the lifetime, `5m` or `1h`, of a prompt cache breakpoint after the text."""
 
     text: str = ""
     cache: str | None = None
@@ -64,8 +64,9 @@ class File(Frozen, tag="file", frozen=True, kw_only=True):
 class ToolCall(Frozen, tag="tool_call", frozen=True, kw_only=True):
     """A call of a client's tool.
 
-    `arguments` is the JSON text that the model wrote, or `{}` if it wrote nothing. For a `custom` tool, it is
-    free text. `signature` comes from providers that require it in the history; only `origin` can verify it.
+    `arguments` is the JSON text that the model has written. For a `custom` tool, it is free text. `signature`
+    is set by providers that require it when the call is sent back; only the provider's format, the `origin`,
+    can use it.
     """
 
     id: str
@@ -109,8 +110,8 @@ class Refusal(Frozen, tag="refusal", frozen=True, kw_only=True):
 class Opaque(Frozen, tag="opaque", frozen=True, kw_only=True):
     """JSON that only its `origin` understands, such as the call and the result of a server tool.
 
-    `kind` is its type. Other formats render `text` in its place. If there is no text, they drop the part and
-    report it. If `is_caller_data` is true, they reject the request, because the response would be wrong
+    `kind` is its type. For other formats, `text` replaces the part. A part without text is dropped and
+    reported. If `is_caller_data` is true, the request is rejected, because the response would be wrong
     without the part.
     """
 
@@ -125,7 +126,10 @@ Part = Text | Image | File | ToolCall | ToolResult | Thinking | Refusal | Opaque
 
 
 class Message(Frozen, frozen=True, kw_only=True):
-    """A message. Tool results are in user messages. `system` is an instruction within a conversation."""
+    """A message.
+
+    User messages also contain tool results. A `system` message is an instruction within a conversation.
+    """
 
     role: Literal["user", "assistant", "system"]
     parts: tuple[Part, ...]

@@ -1,4 +1,4 @@
-"""Events of a stream.
+"""Neutral stream events.
 
 A stream begins with Started. Each part has PartStarted, any number of PartDelta, and PartEnded. `index`
 counts up from 0 in each choice, and at most one part of a choice is open at a time. Each choice has one

@@ -1,4 +1,4 @@
-"""Non-streaming responses and errors."""
+"""Non-streaming responses, usage and errors."""
 
 from typing import Any, Literal
 
@@ -8,12 +8,12 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "pause"
 
 
 class Usage(Frozen, frozen=True, kw_only=True):
-    """Tokens in disjoint buckets, even if a vendor's counts overlap; `reasoning` is part of `output`.
+    """Token counts of a request in disjoint buckets, except that `reasoning` is a part of `output`.
 
-    `service_tier` is the tier that the provider reports, or empty. `billable_extras` counts by kind what else
-    the provider bills: calls of server tools, and those tokens in the buckets that are not text
-    (`input_audio`, `output_image`, ...). `estimated` is true if the gateway counted a part of the usage
-    because the provider did not report all of it.
+    `service_tier` is the tier that the provider reports, or empty. `billable_extras` counts, by kind, calls
+    of server tools and tokens that are not text (`input_audio`, `output_image`, ...). Such tokens are counted
+    in the buckets too. `estimated` is true if the gateway counted a part of the usage because the provider
+    did not report all of it.
     """
 
     input: int = 0
@@ -38,7 +38,7 @@ class Usage(Frozen, frozen=True, kw_only=True):
 
 
 def reported_or_none(usage: Usage | None) -> Usage | None:
-    """Return the usage if it counts any token, else None.
+    """Return the usage if it counts any token, otherwise None.
 
     Every request uses some tokens, so zeros mean that nothing was reported.
     """
@@ -73,8 +73,8 @@ class ApiError(Frozen, frozen=True, kw_only=True):
 
     `retry_after_s` is the time in seconds after which the provider accepts the request, if the body of the
     error states it. `kind` is unknown_model, auth, rate_limit, timeout, invalid_request, server_error or
-    network. `code` is the name of the error in the OpenAI API. `status` is the HTTP status that the error
-    has, or would have outside of a stream.
+    network. `code` is the name of the error in the OpenAI API. `status` is the HTTP status of the error. For
+    an error inside of a stream, it is the status that it would have outside of a stream.
     """
 
     kind: str

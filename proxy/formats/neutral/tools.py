@@ -1,4 +1,4 @@
-"""Tools and the tool choice, in terms that all vendors share."""
+"""Tools and the tool choice, as neutral types."""
 
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +17,7 @@ class UserLocation(Frozen, frozen=True, kw_only=True):
 class WebSearch(Frozen, frozen=True, kw_only=True):
     """A web search by the provider.
 
-    `max_uses` limits the searches of a response. `context_size` is OpenAI's low, medium or high.
+    `max_uses` limits the searches of a response. `search_context_size` is OpenAI's low, medium or high.
     """
 
     kind: ClassVar[str] = "web_search"
@@ -49,11 +49,11 @@ SharedTool = WebSearch | WebFetch | CodeExecution
 
 
 class VendorTool(Frozen, frozen=True, kw_only=True):
-    """A vendor's own declaration of a client's tool that is not a plain function.
+    """The vendor's declaration of a client's tool that is not a plain function.
 
-    There are two cases. `kind` is a type for which the vendor has a schema, such as Anthropic's bash; or the
-    tool is the member `name` of a namespace or toolset, the `group`. `value` is the declaration, which all
-    members of a group share.
+    There are two cases: a typed tool, whose type `kind` has a schema of the vendor (Anthropic's bash, for
+    example), and the member `name` of the tool group `group`. `value` is the declaration, which all members
+    of a group share.
     """
 
     origin: Origin
@@ -82,7 +82,7 @@ class ServerTool(Frozen, frozen=True, kw_only=True):
     """A tool that the provider runs. Only its origin understands `value`; `kind` is its type.
 
     `shared` is the neutral form of the tool, if several vendors run such a tool. `unshared` names the
-    settings that only its origin has. If `is_caller_data` is true, the tool names data of the caller, and
+    settings that only its origin has. If `is_caller_data` is true, the tool refers to data of the caller, and
     other formats reject it.
     """
 
@@ -97,7 +97,8 @@ class ServerTool(Frozen, frozen=True, kw_only=True):
 class ToolChoice(Frozen, frozen=True, kw_only=True):
     """The tool choice.
 
-    If the mode is required, the model may call only the tools in `names` and the server tools of these kinds.
+    If the mode is required, the model must call a tool in `names` or a server tool of a kind in
+    `server_kinds`. If both are empty, it may call any tool.
     """
 
     mode: Literal["auto", "required", "none"] = "auto"

@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions. Many other servers use this format too."""
+"""Codec of OpenAI's chat completions, a format that many other servers use too."""
 
 from proxy.formats.openai_chat.capabilities import server_tools_for
 from proxy.formats.openai_chat.decoder import StreamDecoder

@@ -1,4 +1,4 @@
-"""Objects of an OpenAI account in Chat Completions (platform.openai.com/docs/api-reference/chat)."""
+"""Ids of objects in an OpenAI account that chat completion requests and responses contain."""
 
 from typing import Any
 
@@ -22,9 +22,10 @@ OPENAI_KINDS = {
     # docs.x.ai/docs/guides/using-collections
     "collectionids": "collection",
 }
-"""Fields of both OpenAI formats, by the types of OpenAI's SDK.
+"""Maps each field with an id to the kind of object that the id names, for both OpenAI formats.
 
-`connector_id` is not among them, because it names a public service that is used with a token of the client.
+The fields are those of OpenAI's SDK, in lower case and without underscores. `connector_id` is not one of
+them, because it names a public service, which is used with a token of the client.
 """
 OPENAI_FREE = frozenset({"parameters", "schema", "jsonschema", "inputschema", "outputschema", "arguments"})
 OWN_SKILLS = "openai-"

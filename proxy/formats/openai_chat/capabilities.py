@@ -7,13 +7,13 @@ from proxy.formats.quirks import Quirks
 from proxy.formats.tools.offers import Settings
 
 CACHE_CONTROL_MODEL = re.compile(r"claude")
-"""Models whose servers accept `cache_control`. OpenAI, Groq and others reject unknown fields."""
+"""Models whose servers accept `cache_control`. Servers of other models may reject the field."""
 GOOGLE_MODEL = re.compile(r"gemini")
-"""Models whose servers have a field for signatures of calls. Other servers may reject the field."""
+"""Models whose servers have a field for signatures of calls. Servers of other models may reject it."""
 MAX_CALL_ID_LENGTH = 40
 """OpenAI rejects longer ids of tool calls ("Expected a string with maximum length 40")."""
 OPENAI_MODEL = re.compile(r"(o\d|gpt-(?!oss)|chatgpt)")
-"""Models that OpenAI serves. Its open-weight models are served by others, whose rules differ."""
+"""Models that OpenAI itself serves. Other providers serve its open-weight models, with other rules."""
 REASONING_MODEL = re.compile(r"(o1|o3|o4|gpt-[5-9])")
 SEARCH_MODEL = re.compile(r"gpt-4o(-mini)?-search-preview|gpt-5-search-api")
 """Models that search the web in chat completions; all others reject `web_search_options`.

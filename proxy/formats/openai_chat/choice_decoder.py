@@ -114,7 +114,7 @@ class ChoiceDecoder:
     def add_thinking(self, delta: dict[str, Any]) -> None:
         """Add thinking.
 
-        If a server sends it twice, as `reasoning` and in `reasoning_details`, add it once.
+        If a server sends the same thinking twice, as `reasoning` and in `reasoning_details`, add it once.
         """
         if not delta.keys() & THINKING_FIELDS:
             return
@@ -143,7 +143,7 @@ class ChoiceDecoder:
         last.signature = signature
 
     def add_audio(self, audio: dict[str, Any]) -> None:
-        """Collect audio until the end of the stream. It arrives in chunks of base64 and of its transcript."""
+        """Collect audio until the end of the stream. Chunks contain pieces of its data and its transcript."""
         for name, value in audio.items():
             known = self.audio.get(name)
             self.audio[name] = (
@@ -180,7 +180,7 @@ class ChoiceDecoder:
         return queued
 
     def add_text(self, kind: Text | Thinking | Refusal, text: str, logprobs: tuple[Any, ...] = ()) -> None:
-        """Add text to the last part if it is of this kind and has no signature, else to a new part."""
+        """Add text to the last part if it has this kind and no signature, otherwise to a new part."""
         if not text:
             return
         last = self.last

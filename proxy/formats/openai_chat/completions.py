@@ -41,7 +41,7 @@ BOUNDED_FIELDS = frozenset(CompletionFields.__struct_fields__) | {"metadata", "l
 
 
 class CreateCompletionRequest(WithoutAccountIds):
-    """A client's request for a text completion, which can only be passed through."""
+    """A client's request for a text completion."""
 
     stream_content_type = "text/event-stream"
     render_keepalive = staticmethod(keepalive_comment)
@@ -99,7 +99,7 @@ class CreateCompletionRequest(WithoutAccountIds):
         return StreamMeter(withhold_usage=not self.client_wants_usage)
 
     def encoder(self, request: Request) -> StreamEncoder:
-        raise InvalidRequest("Text completions are served only by providers that speak them.", "model")
+        raise InvalidRequest("Text completions work only with providers that support this format.", "model")
 
 
 def prompt_count(prompt: str | list[str | int | list[int]] | None) -> int:

@@ -1,4 +1,4 @@
-"""Content and tool calls of messages, in requests and responses."""
+"""Content and tool calls of messages in requests and responses, parsed and rendered."""
 
 import re
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ from proxy.formats.openai_chat.wire import FORMAT
 from proxy.formats.tool_calls import call_id_digest
 
 LINKED_FILE_TYPES = ("video_url", "document_url", "file_url")
-"""Types of parts of compatible servers: video (vLLM, Alibaba), documents (Mistral), files (Perplexity)."""
+"""Part types of compatible servers: video (vLLM, Alibaba), documents (Mistral), files (Perplexity)."""
 TEXT_MEDIA_TYPES = ("application/json", "application/xml", "application/x-yaml")
 
 
@@ -41,7 +41,7 @@ TEXT_MEDIA_TYPES = ("application/json", "application/xml", "application/x-yaml")
 
 
 def parse_content(content: Any, cache: str | None = None) -> list[Part]:
-    """Return the parts of a content field. `cache` is the breakpoint of the message, on its last part."""
+    """Return the parts of a content field. `cache` is the message's breakpoint, set on the last part."""
     if isinstance(content, str):
         return [Text(text=content, cache=cache)] if content else []
     parts = [parse_part(item) for item in as_list(content) if isinstance(item, str | dict)]
@@ -209,7 +209,7 @@ def render_tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
-    """Return the id of a call. If the server would reject it, return an id that is derived from it.
+    """Return an id that the server accepts: the same id if it is valid, otherwise one derived from it.
 
     A call and its result get the same id. `exact_length` is the number of letters and digits that a server
     requires, or 0 if it requires none.
@@ -274,7 +274,7 @@ def render_file(file: File) -> dict[str, Any]:
         return {"type": "file", "file": {"file_id": file.file_id}}
     by = "its URL" if file.url else "an id of another provider"
     raise UnsupportedFeature(
-        f"The model's API takes no file by {by}; send it by value, in base64.", "messages"
+        f"The model's API does not accept a file by {by}. Send the content in base64.", "messages"
     )
 
 

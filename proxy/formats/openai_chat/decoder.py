@@ -1,4 +1,4 @@
-"""Decode a provider's stream into neutral events.
+"""Decoder of streams of chat completions.
 
 Source: platform.openai.com/docs/api-reference/chat-streaming.
 """

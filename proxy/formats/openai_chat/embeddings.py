@@ -1,4 +1,4 @@
-"""OpenAI Embeddings (platform.openai.com/docs/api-reference/embeddings)."""
+"""Requests and responses for embeddings (platform.openai.com/docs/api-reference/embeddings)."""
 
 import base64
 import struct
@@ -111,7 +111,7 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         given = [self.request.input] if isinstance(self.request.input, str) else self.request.input
         texts = [text for text in given if isinstance(text, str)]
         if len(texts) != len(given):
-            raise UnsupportedFeature("Token ids can be embedded by OpenAI's models only; send text.", "input")
+            raise UnsupportedFeature("Only OpenAI's models can embed token ids. Send text.", "input")
         return texts
 
     def dimensions(self) -> int | None:
@@ -173,7 +173,7 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     except (*DECODE_ERRORS, struct.error) as error:
         raise InvalidUpstreamResponse(f"The provider's response cannot be read: {error}.") from None
     if not values:
-        raise InvalidUpstreamResponse("The provider's response holds no embeddings.")
+        raise InvalidUpstreamResponse("The provider's response contains no embeddings.")
     return values, measure(body)[0]
 
 

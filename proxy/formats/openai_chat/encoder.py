@@ -1,4 +1,4 @@
-"""Encode neutral events as a stream of chat completion chunks."""
+"""Encoder of streams of chat completions."""
 
 import time
 from collections import Counter

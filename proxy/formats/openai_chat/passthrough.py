@@ -1,7 +1,7 @@
 """Pass-through of chat completions: client and provider both use OpenAI's chat format.
 
-A request passes unchanged, except for the fields that the gateway must set. Only the fields that the gateway
-must know are decoded. Source: platform.openai.com/docs/api-reference/chat.
+The gateway decodes only the fields that it must know. It changes only the fields that it must set, and
+forwards all other bytes of the client unchanged. Source: platform.openai.com/docs/api-reference/chat.
 """
 
 from functools import partial
@@ -50,7 +50,7 @@ MESSAGE_FIELDS = token_bounds.field_names("""
 """)
 AUDIO_MARKERS = (b"audio", b"video")
 LINKED_PART_TYPES = ("document_url", "video_url", "audio_url")
-"""Types of parts that compatible servers accept, and that contain only the URL of their content."""
+"""Part types of compatible servers that contain only the URL of their content."""
 
 
 class ChatRequest:
@@ -150,7 +150,7 @@ class ChatRequest:
 
 
 def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
-    """Return the bounds of a rendered request: its input tokens, and its web searches."""
+    """Return upper bounds for a rendered request: its input tokens, and its web searches."""
     request = convert_json(body, RequestFields)
     return RequestFacts(
         model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=max_searches(request)
@@ -158,7 +158,10 @@ def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
 
 
 def max_searches(request: RequestFields) -> dict[str, int]:
-    """Return the number of searches: a search model searches once (developers.openai.com, "Web search")."""
+    """Return the maximum number of web searches.
+
+    A search model searches once for each request (developers.openai.com, "Web search").
+    """
     return {} if request.web_search_options is None else {"web_search": 1}
 
 
@@ -208,9 +211,9 @@ def text_message_tokens(message: dict[str, Any]) -> int:
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
     """Return the token bound of an image or a reference, and the fields that the bound covers.
 
-    Return None for any other part, because its bytes are counted. An image has the maximum of the vendor's
-    formula. A reference (a file id, a link, an earlier audio) has the tokens of the longest content to which
-    it can refer.
+    An image counts as the maximum of the vendor's formula. A reference (a file id, a link or an earlier
+    audio) counts as the longest content to which it can refer. The bytes of any other part are counted, so
+    None is returned for it.
     """
     match part:
         case {"type": "image_url", "image_url": {"url": str(url)} as image}:
@@ -238,7 +241,7 @@ class StreamMeter(OutputMeter):
     """Meters a stream while it is relayed.
 
     If `withhold_usage` is true, the client does not get the chunk that contains only usage, because the
-    gateway requested it, and not the client.
+    client has not requested it.
     """
 
     def __init__(self, defaults: UsageDefaults = NO_DEFAULTS, *, withhold_usage: bool) -> None:
@@ -250,11 +253,11 @@ class StreamMeter(OutputMeter):
 
     @property
     def is_complete(self) -> bool:
-        """True after [DONE], or if every choice has a finish reason: some servers never send [DONE]."""
+        """True after [DONE] or, because some servers never send it, if every choice has a finish reason."""
         return self.saw_final_event or (bool(self.finished) and all(self.finished.values()))
 
     def feed(self, data: bytes) -> bytes:
-        """Relay bytes from the provider; return those for the client."""
+        """Accept bytes from the provider, and return bytes for the client."""
         try:
             events = self.splitter.feed(data)
         except EventTooLong:
@@ -269,7 +272,8 @@ class StreamMeter(OutputMeter):
     def finish(self) -> bytes:
         """Return the last bytes for the client, after the provider has closed the stream.
 
-        A last event without a blank line gets one, because clients ignore it otherwise.
+        If the blank line after the last event is missing, it is added, because clients would ignore the event
+        otherwise.
         """
         rest = self.splitter.finish()
         passes = bool(rest) and self.on_event(rest)

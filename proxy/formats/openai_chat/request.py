@@ -1,4 +1,4 @@
-"""Parse and render requests (platform.openai.com/docs/api-reference/chat/create)."""
+"""Requests, parsed and rendered (platform.openai.com/docs/api-reference/chat/create)."""
 
 import re
 from typing import Any
@@ -108,7 +108,9 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     if is_gemini_3(request.model):
         messages = list(map(with_signed_call, messages))
     if not messages:
-        raise UnsupportedFeature("The conversation holds nothing that this model could read.", "messages")
+        raise UnsupportedFeature(
+            "The conversation contains only parts that this model cannot read.", "messages"
+        )
     settings.body |= {"model": request.model, "messages": messages}
     if request.stream:
         settings.body["stream"] = True

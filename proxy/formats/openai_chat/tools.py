@@ -1,4 +1,4 @@
-"""Tools and tool choice (platform.openai.com/docs/guides/function-calling)."""
+"""Tools and the tool choice, parsed and rendered (platform.openai.com/docs/guides/function-calling)."""
 
 from typing import Any
 
@@ -107,7 +107,9 @@ def parse_tool_choice(choice: str | dict[str, Any] | None) -> ToolChoice | None:
         case {"function": {"name": str(name)}} | {"custom": {"name": str(name)}} | {"name": str(name)}:
             return ToolChoice(mode="required", names=(name,))
         case _:
-            raise InvalidRequest("tool_choice is auto, none, required, or names a tool.", "tool_choice")
+            raise InvalidRequest(
+                "tool_choice must be auto, none, required, or an object that names a tool.", "tool_choice"
+            )
 
 
 def allowed_tools_mode(choice: Any) -> str:

@@ -1,4 +1,4 @@
-"""Orders the parts of a stream so that only one part is open, in whatever order events arrive."""
+"""Queue of the parts of a stream, which keeps only one part open at a time."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -137,7 +137,10 @@ class PartQueue:
         self.events.append(PartDelta(choice=self.choice, index=queued.index, text=text, logprobs=logprobs))
 
     def emit_signature(self, queued: QueuedPart) -> None:
-        """Emit a call's signature as soon as it is known: other formats send it before the arguments."""
+        """Emit a call's signature as soon as it is known.
+
+        Other formats send the signature before the arguments.
+        """
         if queued.signature and not queued.is_signature_sent:
             queued.is_signature_sent = True
             self.events.append(PartSigned(choice=self.choice, index=queued.index, signature=queued.signature))

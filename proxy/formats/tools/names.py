@@ -1,6 +1,6 @@
-"""Flat names: one name for a member of a namespace or toolset, for formats without groups of tools.
+"""Flat names of members of tool groups, for formats that do not have groups.
 
-The form of the names is that of Codex (github.com/openai/codex, codex-rs/protocol/src/tool_name.rs).
+They have the same form as in Codex (github.com/openai/codex, codex-rs/protocol/src/tool_name.rs).
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from proxy.formats.neutral import (
 DEFAULT_GROUP = "functions"
 """Codex's namespace for tools that need no namespace.
 
-Codex declares them there for models that take all their tools in one item. It recognises a call of such a
-tool by its plain name (github.com/openai/codex/issues/42488).
+For some models, Codex declares all tools in one item, and then puts these tools into this namespace. It
+recognises a call of such a tool only by its plain name (github.com/openai/codex/issues/42488).
 """
 TYPED = "typed"
-"""Group of the tools whose type a vendor defines. Their flat names do not contain it."""
+"""The group of typed tools. Flat names do not contain it."""
 DIGEST_LENGTH = 8
 
 
@@ -31,8 +31,9 @@ def flat_name(group: str, name: str) -> str:
 class FlatNames:
     """Unique names of the tools of one request.
 
-    `taken` are the names of plain tools, which do not change. If a flat name is taken, a digest of the group
-    and the name is appended, so that the same tools always have the same names.
+    `taken` contains the names that are in use, first those of plain tools, which do not change. If a flat
+    name is in use, a digest of the group and the name is appended. The same tools therefore always have the
+    same names.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
@@ -40,7 +41,7 @@ class FlatNames:
         self.names: dict[tuple[str, str], str] = {}
 
     def add(self, group: str, name: str) -> str:
-        """Return the flat name of a member, and mark it as taken."""
+        """Return the flat name of a member, and store that it is in use."""
         flat = flat_name(group, name)
         if (group, name) not in self.names and flat in self.taken:
             digest = hashlib.sha256(f"{group}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
@@ -49,12 +50,12 @@ class FlatNames:
         return self.names.setdefault((group, name), flat)
 
     def find(self, group: str, name: str) -> str:
-        """Return the flat name of a member, even if the request does not declare the member."""
+        """Return the flat name of a member. The request need not declare the member."""
         return self.names.get((group, name), flat_name(group, name))
 
 
 def vendor_tools(request: Request, origin: str) -> dict[str, VendorTool]:
-    """Return the tools that the client declares with types or groups of its vendor, by their names."""
+    """Return the vendor tools of a request, by name."""
     return {
         tool.name: tool.vendor
         for tool in request.tools

@@ -1,4 +1,4 @@
-"""Counterparts: server tools of the target that do the same as the server tools in a request.
+"""Server tools of the target that replace the server tools of a request: their counterparts.
 
 A server tool without a counterpart is left out and reported, so that an agent's session can continue without
 it.
@@ -16,17 +16,17 @@ from proxy.formats.neutral import Origin, Request, ServerTool, Tool, ToolChoice,
 VERSION = re.compile(r"_20\d\d_?\d\d_?\d\d$")
 """The date in a tool's type, for example in `web_search_20250305` and `web_search_preview_2025_03_11`."""
 OWN_FIELDS = ("web_search_options", "cachedContent", "mcp_servers")
-"""Tools that a request declares in a field of their own, and not in `tools`."""
+"""Tools that have a separate field in the request, and are not declared in `tools`."""
 
 Settings = Mapping[str, frozenset[str]]
 """Kinds of server tools that a provider runs, each with its supported settings."""
 
 
 def offer_server_tools(request: Request, target: Origin, runs: Settings) -> tuple[Request, list[str]]:
-    """Return the request with the server tools that the target runs, and the names of dropped settings.
+    """Return the request with counterparts of its server tools, and the names of dropped settings.
 
-    Raises UnsupportedFeature for tools with data of the caller, and if the client forces the model to use a
-    tool that is left out.
+    `runs` contains the server tools that the target runs. Raises UnsupportedFeature for tools that refer to
+    data of the caller, and if the client forces the model to use a tool that has no counterpart.
     """
     kept: list[Tool | ServerTool] = []
     left_out: list[ServerTool] = []
@@ -52,7 +52,7 @@ def is_required(choice: ToolChoice | None) -> bool:
 def is_forbidden(choice: ToolChoice | None) -> bool:
     """Return whether the client forbids the use of all tools.
 
-    Then no server tool needs to be reported as dropped.
+    If it does, server tools without a counterpart are not reported as dropped.
     """
     return choice is not None and choice.mode == "none"
 
@@ -63,18 +63,18 @@ def label(tool: ServerTool) -> str:
 
 
 def dropped_name(tool: ServerTool) -> str:
-    """Return a tool's name in the list of dropped settings: an entry of `tools`, or the tool's own field."""
+    """Return the name of a tool in the list of dropped settings: `tools.<type>`, or its separate field."""
     return tool.kind if tool.kind in OWN_FIELDS else f"tools.{label(tool)}"
 
 
 def counterpart(tool: ServerTool, runs: Settings, kept: Iterable[Tool | ServerTool]) -> ServerTool | None:
-    """Return the tool with the settings that the target supports; None if the target does not run it.
+    """Return the tool with the settings that the target supports; None if the target has no counterpart.
 
-    A second tool of the same kind is left out. Raises UnsupportedFeature for data of the caller.
+    It is also None for a second tool of the same kind. Raises UnsupportedFeature for data of the caller.
     """
     if tool.is_caller_data:
         raise UnsupportedFeature(
-            f"{label(tool)} names data that only its own provider has. Leave it out, or use a model of that "
+            f"{label(tool)} refers to data that only its own provider has. Remove it, or use a model of that "
             "provider.",
             tool.kind if tool.kind in OWN_FIELDS else "tools",
         )

@@ -1,7 +1,7 @@
-"""Replace opaque parts of a history, such as the calls of another vendor's server tools.
+"""Replacement of opaque parts in a history, for example of calls of another vendor's server tools.
 
-Other formats get such a part as text. A part without text is left out and reported, so that a conversation
-can continue with a model of another vendor.
+Opaque parts become text, so that a conversation can continue with a model of another vendor. A part without a
+text is left out and reported.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,8 @@ def replace_opaque_parts(request: Request, target: Origin) -> tuple[Request, lis
     ]
     if messages and request.messages[-1].parts and not messages[-1].parts:
         raise UnsupportedFeature(
-            f"The last message holds nothing that this model could read: {', '.join(dropped)}.", "messages"
+            f"The last message contains only parts that this model cannot read: {', '.join(dropped)}.",
+            "messages",
         )
     kept = tuple(
         message
@@ -58,14 +59,14 @@ def without_opaque_parts(parts: Sequence[Any], target: Origin, dropped: list[str
 
 
 def opaque_part_as_text(part: Opaque, before: list[Part], dropped: list[str]) -> list[Text]:
-    """Return an opaque part's text as a separate paragraph.
+    """Return the text of an opaque part as a separate paragraph; empty if the part has no text.
 
     Raises UnsupportedFeature for data of the caller.
     """
     if part.is_caller_data:
         raise UnsupportedFeature(
-            f"{part.kind} names content that only its own provider has. Send the content itself, or use a "
-            "model of that provider.",
+            f"{part.kind} refers to content that only its own provider has. Send the content itself, or use "
+            "a model of that provider.",
             "messages",
         )
     if not part.text:

@@ -1,4 +1,4 @@
-"""JSON Schemas of the parameters of tools whose schemas a vendor's models already know."""
+"""Building blocks of JSON Schemas, for the parameters of typed tools."""
 
 from typing import Any
 

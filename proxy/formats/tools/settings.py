@@ -1,4 +1,4 @@
-"""Parse settings of server tools. The values may have any type."""
+"""Settings of server tools, parsed from JSON values of any type."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ def domains(value: Any) -> tuple[str, ...]:
 
 
 def parse_limit(value: Any) -> int | None:
-    """Return a limit if it is a positive whole number, else None."""
+    """Return a limit if it is a positive whole number, otherwise None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def parse_location(value: Any) -> UserLocation | None:
-    """Parse a location. All vendors use the same names of fields."""
+    """Parse a location. All vendors use the same field names."""
     if not isinstance(value, dict):
         return None
     known = {

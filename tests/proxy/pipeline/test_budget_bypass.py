@@ -104,7 +104,7 @@ def test_it_rejects_fallbacks_in_the_client_format(
     response = post(live_gateway, token, ANTHROPIC, fallbacks=[{"model": "dear"}])
     assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
     assert (
-        "The field fallbacks lets the provider answer with another model"
+        "The field fallbacks lets the provider use another model"
         in response.json()["error"]["message"]
     )
     assert not upstream.requests

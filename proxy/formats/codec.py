@@ -157,9 +157,9 @@ class ClientRequest(Protocol):
         """Return the client's body, with the provider's model name and the fields that the gateway sets."""
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Return the usage that a non-streaming response reports, and 0.
+        """Return the reported usage and 0, or None and the gateway's count of output tokens.
 
-        If it reports none, return None and the gateway's count of output tokens.
+        The body is a non-streaming response.
         """
 
     def meter(self) -> Meter:
@@ -275,6 +275,7 @@ class Codec(Protocol):
 
     def measure(self, body: bytes, /) -> tuple[Usage | None, int]:
         """Return the reported usage and 0, or None and the gateway's count of output tokens.
+
         The body is a non-streaming response. The usage is the same as from `parse_response`, but it is found
         even if the response cannot be converted.
         """

@@ -1,8 +1,8 @@
-"""Reject field names that differ only in case from the names that the gateway reads.
+"""Rejection of field names that differ only in case from names that the gateway reads.
 
 Some servers, among them servers written in Go, ignore case: they read `MaxOutputTokens` as `maxOutputTokens`,
-and use the last of two such fields. A request with such a name is rejected, so that no provider follows a
-field that the gateway has not read.
+and use the last of two such fields. The gateway rejects a request with such a name, because a provider might
+obey a field that the gateway has not read.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ def check_letters(given: Iterable[str], read: frozenset[str], where: str = "") -
     """Raise InvalidRequest for a name that differs only in case from a name in `read`."""
     for name in given:
         if name not in read and (own := folded(read).get(name.casefold())):
-            raise InvalidRequest(f"The field {where}{name} is written {own}.", f"{where}{name}")
+            raise InvalidRequest(f"The field {where}{name} must be written {own}.", f"{where}{name}")
 
 
 def check_nested(value: Any, read: frozenset[str], where: str) -> None:

@@ -1,4 +1,4 @@
-"""JSON bodies: decode them leniently or strictly, and replace single fields."""
+"""JSON bodies: lenient and strict decoding, and the replacement of single fields."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -21,7 +21,7 @@ JSON_ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
     re.DOTALL,
 )
-"""Escapes in JSON. The group matches a lone surrogate."""
+"""All escapes in JSON. The group matches if the escape is a lone surrogate."""
 ESCAPED_ASCII_LETTER = re.compile(rb"\\u00[4-7]")
 BOM = b"\xef\xbb\xbf"
 decode_any = msgspec.json.Decoder().decode
@@ -54,7 +54,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     except ValueError:
-        raise InvalidRequest("The body holds a number out of range.") from None
+        raise InvalidRequest("The body contains a number that is out of range.") from None
     except RecursionError:
         raise InvalidRequest(TOO_DEEP_MESSAGE) from None
 
@@ -80,16 +80,16 @@ def invalid_field(error: msgspec.ValidationError) -> InvalidRequest:
 
 
 def contains_any(body: bytes, needles: Iterable[bytes]) -> bool:
-    """Return whether JSON may contain one of these words.
+    """Return whether a JSON body may contain one of these words.
 
-    The result is also true if ASCII letters are escaped, because the escapes may hide a word. No common
-    encoder escapes them.
+    The result is also true if the body contains escaped ASCII letters, because they may hide a word. Common
+    encoders do not escape ASCII letters.
     """
     return any(word in body for word in needles) or ESCAPED_ASCII_LETTER.search(body) is not None
 
 
 def decode_lenient(decoder: Callable[[bytes], T], body: bytes) -> T:
-    """Decode a provider's data for counting only. Lone surrogates and invalid bytes are replaced.
+    """Decode a provider's data for counting, with lone surrogates and invalid bytes replaced.
 
     Raises one of DECODE_ERRORS.
     """
@@ -104,7 +104,7 @@ def decode_lenient(decoder: Callable[[bytes], T], body: bytes) -> T:
 def repair_json(data: bytes) -> bytes:
     """Return a provider's JSON with lone surrogates and invalid bytes replaced.
 
-    If a server splits a character between two tokens, only that character is lost.
+    Servers that split a character between two tokens send such data. Only that character is lost.
     """
     data = data.removeprefix(BOM)
     if not data.isascii():
@@ -117,8 +117,8 @@ def repair_json(data: bytes) -> bytes:
 def decode_available_fields(data: bytes) -> dict[str, Any]:
     """Return the fields of a provider's JSON object. Fields that cannot be decoded are None.
 
-    A number out of range in one field therefore does not hide the other fields. Raises one of DECODE_ERRORS
-    if the bytes are not an object.
+    For example, a number that is out of range makes only its own field None. Raises one of DECODE_ERRORS if
+    the bytes are not an object.
     """
     data = repair_json(data)
     try:
@@ -152,7 +152,7 @@ Change = dict[str, Any] | None
 
 
 def change_items(items: bytes, changes: Mapping[int, Change]) -> list[Raw]:
-    """Return the items of a JSON list with these changes, which are given by position.
+    """Return the items of a JSON list after applying these changes. Each key is the position of an item.
 
     All other bytes stay unchanged.
     """

@@ -1,4 +1,4 @@
-"""Split a byte stream into server-sent events. Chunks may end at any byte.
+"""Server-sent events: splits a byte stream into events. Chunks may end at any byte.
 
 Source: html.spec.whatwg.org/multipage/server-sent-events.html.
 """

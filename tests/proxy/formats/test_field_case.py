@@ -171,7 +171,7 @@ def contents_with(part: dict[str, Any]) -> dict[str, Any]:
 def test_field_in_another_case_is_rejected(kind: type, fields: dict[str, Any], param: str, own: str) -> None:
     with pytest.raises(InvalidRequest) as rejected:
         read(kind, fields)
-    assert (rejected.value.param, str(rejected.value)) == (param, f"The field {param} is written {own}.")
+    assert (rejected.value.param, str(rejected.value)) == (param, f"The field {param} must be written {own}.")
 
 
 FREE: dict[str, Any] = {

@@ -103,10 +103,7 @@ def test_it_rejects_fallbacks_in_the_client_format(
     """The key may have no budget: the cost would still be that of another model."""
     response = post(live_gateway, token, ANTHROPIC, fallbacks=[{"model": "dear"}])
     assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
-    assert (
-        "The field fallbacks lets the provider use another model"
-        in response.json()["error"]["message"]
-    )
+    assert "The field fallbacks lets the provider use another model" in response.json()["error"]["message"]
     assert not upstream.requests
 
 

@@ -33,7 +33,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.quirks import Quirks
 from proxy.formats.seals import seal
-from tests.proxy.formats.anthropic.test_messages import (
+from tests.proxy.formats.anthropic.samples import (
     OLDER_MODEL,
     REQUEST,
     RESPONSE_USAGE,

@@ -23,7 +23,7 @@ from proxy.formats.neutral import (
     ToolCall,
 )
 from proxy.formats.seals import unseal
-from tests.proxy.formats.anthropic.test_messages import REQUEST
+from tests.proxy.formats.anthropic.samples import REQUEST
 from tests.proxy.formats.golden.stream_readers import events_of, read_stream
 
 UNSIGNED = Thinking(text="Hm.", origin="openai_chat")

@@ -12,7 +12,7 @@ from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import Request, UnsupportedFeature
 from proxy.formats.registry import CODECS
 from tests.proxy.formats.constraints.vendors import DESTINATIONS, label, render_for
-from tests.proxy.formats.conversion.capabilities import requests
+from tests.proxy.formats.conversion.strategies import requests
 from tests.proxy.formats.golden.builders import FORMATS
 from tests.proxy.formats.golden.cells import REQUESTS, encode_body
 from tests.support.vendor_checker import violations

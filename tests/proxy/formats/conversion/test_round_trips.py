@@ -16,12 +16,13 @@ from tests.proxy.formats.conversion.capabilities import (
     REQUEST_CAPABILITIES,
     RESPONSE_CAPABILITIES,
     SHOWN_BY_DEFAULT_ELSEWHERE,
+)
+from tests.proxy.formats.conversion.comparison import (
     expected_subset,
     normalize_request,
     normalize_response,
-    requests,
-    responses,
 )
+from tests.proxy.formats.conversion.strategies import requests, responses
 from tests.proxy.formats.golden.builders import FORMATS
 from tests.proxy.formats.golden.cells import CLIENT_REQUEST
 from tests.proxy.formats.scenarios import collect_response, events

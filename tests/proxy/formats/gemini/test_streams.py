@@ -37,7 +37,7 @@ from proxy.formats.neutral import (
     UsageReported,
 )
 from proxy.formats.quirks import Quirks
-from tests.proxy.formats.gemini.test_generate_content import JSON, MODEL, PART, neutral_request, response_body
+from tests.proxy.formats.gemini.samples import JSON, MODEL, PART, neutral_request, response_body
 
 
 def sse(*chunks: dict[str, Any]) -> bytes:

@@ -23,7 +23,7 @@ from proxy.formats.neutral import (
     ToolResult,
 )
 from proxy.formats.seals import seal, unseal
-from tests.proxy.formats.gemini.test_generate_content import neutral_request, parsed
+from tests.proxy.formats.gemini.samples import neutral_request, parsed
 from tests.proxy.formats.gemini.test_streams import chunks_in, encoded
 
 CLAUDES = Thinking(text="Let me see.", signature="EqQB", origin="anthropic")

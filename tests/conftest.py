@@ -72,14 +72,17 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
-    """Put SQLite's test database into a file, because the ledger opens its own connection to it."""
+    """Put SQLite's test database into a file, because the ledger opens a separate connection to it."""
     if not environment.ON_SERVERS:
         connection.settings_dict["TEST"]["NAME"] = str(Path(DATA.name) / "test.sqlite3")
 
 
 @pytest.fixture(scope="session")
 def django_db_keepdb() -> bool:
-    """Keep the test database: it is deleted with its server or directory, even if connections are open."""
+    """Do not delete the test database.
+
+    It is deleted with its server or directory, even if connections are open.
+    """
     return True
 
 
@@ -87,7 +90,8 @@ def django_db_keepdb() -> bool:
 def config_version_survives_flushes() -> None:
     """Create the row of the config version again after a test that empties all tables.
 
-    A migration creates it at first. Django announces a migration after it has emptied the tables.
+    The first row is created by a migration. After Django has emptied the tables, it sends the signal of a
+    migration.
     """
 
     def create_row(using: str, **_: object) -> None:
@@ -145,7 +149,7 @@ def change_environment(settings: Settings) -> Callable[..., None]:
 
 @pytest.fixture
 def counters_in_sql(settings: Settings) -> None:
-    """Read the counters of budgets from the database even with Redis, for tests that write them there."""
+    """Read the counters of budgets from the database, for tests that write them there, even with Redis."""
     settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
 
 

@@ -1,13 +1,14 @@
 """Run all tests on SQLite and, at the same time, those marked `databases` on PostgreSQL and Redis.
 
-Django reads the address of its database when it is imported, so each of the two runs is its own pytest. Many
-tests wait, so each run has WORKERS processes, and each process of the second run has its own servers.
+Django reads the address of its database when it is imported, so the two runs are separate calls of pytest.
+Many tests wait, so each run has WORKERS processes, and each process of the second run has its own servers.
 
-If the arguments name paths, the second run follows the first one, and only if a test of these paths is marked
-`databases`: other paths need no servers and are done in seconds. Such runs have one process each.
+If the arguments name paths, each run has one process. The second run then starts after the first one, and
+only if a test in these paths is marked `databases`, so that the tests of other paths end within seconds.
 
-The tests marked `clients` need npm packages, which are installed before they run: with `--clients`, and in
-continuous integration. npm reads the environment of the caller, which the tests do not get.
+The tests marked `clients` need npm packages. This program installs them if it is called with `--clients`, and
+in continuous integration. It does so before the tests start, because npm needs the caller's environment,
+which the tests do not get.
 """
 
 import os
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def clients_environment(arguments: Sequence[str]) -> dict[str, str]:
-    """Install the npm packages if this run needs them; return where they are, or why they are missing."""
+    """Install the npm packages if this run needs them. Return variables with their path, or the error."""
     whole_suite_in_ci = "CI" in os.environ and not names_paths(arguments)
     if CLIENTS_OPTION not in arguments and not whole_suite_in_ci:
         return {}
@@ -104,7 +105,7 @@ def run_both(
 ) -> tuple[int, ...]:
     """Run both suites; return their exit statuses.
 
-    The output of the embedded run is shown as it comes, the output of the other one after it.
+    The output of the SQLite run is shown at once, and the output of the other run after it.
     """
     log = directory / "databases.log"
     arguments = [*PARALLEL, *arguments]
@@ -124,7 +125,7 @@ def suite(
     environment: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run pytest in its own session: an interrupt reaches only this process, which then ends pytest."""
+    """Run pytest in its own session. An interrupt then reaches only this process, which ends pytest."""
     command = [sys.executable, "-m", "pytest", "-o", f"cache_dir={directory}/cache", *arguments]
     storage = {"TMPDIR": str(directory), "HYPOTHESIS_STORAGE_DIRECTORY": f"{directory}/hypothesis"}
     process = subprocess.Popen(
@@ -141,7 +142,7 @@ def suite(
 
 
 def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Let pytest tear down its fixtures, so that the servers of tests end with it."""
+    """Interrupt pytest in a way that lets it tear down its fixtures and their servers."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     try:

@@ -1,9 +1,9 @@
 """Measure the CPU time per request of the gateway, compared to a minimal relay.
 
-The gateway checks a key and budgets, and meters the response. The server process runs on one core, the load
-and the provider on the other. The result is the server's user and system time, divided by the number of
-requests that it has answered. Rounds of gateway and relay alternate, and the median of each is reported.
-Because machines are noisy, compare ratios, not times.
+The gateway checks a key and its budgets, and meters the response. The server process runs on one core; the
+clients and the provider run on the other. The result is the server's user and system time, divided by the
+number of requests that it has answered. Rounds with the gateway and with the relay alternate, and the median
+of each is reported. Times differ from run to run, so compare the ratio of gateway and relay.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""Measure a reservation and its settlement on the store of the environment; `tests.bench` runs this."""
+"""Measure a reservation and its settlement on the store that the environment names.
+
+`tests.bench` runs this module.
+"""
 
 import asyncio
 import json
@@ -57,7 +60,7 @@ def reserve_request(key: ApiKey, policy: SpendPolicy) -> ReserveRequest:
 
 
 async def run_pairs(ledger: Ledger, key: ApiKey, policy: SpendPolicy, count: int) -> list[float]:
-    """Reserve and settle requests one after the other; return the seconds of each pair."""
+    """Reserve and settle requests one after the other. Return the duration of each pair, in seconds."""
     durations = []
     for _ in range(count):
         request = reserve_request(key, policy)
@@ -69,7 +72,7 @@ async def run_pairs(ledger: Ledger, key: ApiKey, policy: SpendPolicy, count: int
 
 
 async def measure(key: ApiKey, policy: SpendPolicy, count: int) -> dict[str, float]:
-    """Return the microseconds of CPU per pair under load, and the latencies of a pair alone."""
+    """Return the CPU time of a pair under load, and the latencies of pairs one after the other."""
     ledger = open_ledger()
     await ledger.start()
     unloaded = await run_pairs(ledger, key, policy, count // 20)

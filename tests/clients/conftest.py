@@ -24,7 +24,7 @@ MODELS = (
 )
 """Model names of OpenAI's two formats, Anthropic, both generations of Gemini, and two compatible servers.
 
-The last server refuses calls that come back without their reasoning.
+The last server rejects calls in the history that do not have their reasoning.
 """
 CONFIG = """
 models:

@@ -39,7 +39,7 @@ def assert_finished(output: str, provider: StrictProvider) -> None:
 
 
 def continuations(agent: Agent, provider: StrictProvider) -> dict[str, str]:
-    """Change the model in one conversation again and again; return the changes that failed, and why."""
+    """Change the model of one conversation several times. Return the changes that failed, and why."""
     assert_finished(agent.run(THERE_AND_BACK[0]), provider)
     failed = {}
     for before, model in pairwise(THERE_AND_BACK):

@@ -12,7 +12,10 @@ from tests.support.strict_provider.provider import StrictProvider
 pytestmark = pytest.mark.clients
 
 UNSUPPORTED = {("chat", "deepseek-v3.2")}
-"""The SDK's provider for OpenAI drops the reasoning, so DeepSeek itself refuses the calls."""
+"""The SDK's OpenAI provider drops the reasoning.
+
+Without the gateway, DeepSeek would reject the calls too.
+"""
 
 
 @pytest.mark.parametrize("name", ["chat", "responses", "anthropic", "google", "compatible"])

@@ -159,7 +159,7 @@ def scenario(request: pytest.FixtureRequest, upstream: LocalUpstream, provider_f
 
 @pytest.fixture
 def provider_model(provider_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Return a model of the provider. OpenAI's is one that the operator configures for the Responses API."""
+    """Return a model of the provider. For OpenAI, it is configured to use the Responses API."""
     config = tmp_path / "gateway.yaml"
     config.write_text("models: [{name: deep, provider: openai, api: responses}]")
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"ai_gateway_config": config}))
@@ -199,7 +199,7 @@ def openai_client(live_gateway: LiveGateway, provider_key: str) -> Iterator[open
 
 @pytest.fixture
 def thinking_upstream(upstream: LocalUpstream, provider_format: str) -> LocalUpstream:
-    """Provider that thinks, calls a tool and needs its signature back.
+    """A provider that thinks, calls a tool, and requires its signature in the next request.
 
     Gemini signs the call, the other formats sign the thinking.
     """

@@ -1,4 +1,4 @@
-"""Background responses survive the death of their process, and several processes charge them once."""
+"""Background responses are charged once, even if their process dies, and by several processes."""
 
 import time
 from collections.abc import Iterator
@@ -89,7 +89,10 @@ def test_a_killed_process_loses_no_response(
 
 
 def test_a_kill_before_the_deferral_is_corrected(gateways: Cluster, provider: ResponsesProvider) -> None:
-    """The row is stored and the reservation is open: it becomes an estimate, and the poller corrects it."""
+    """The row is stored and the reservation is open at the kill.
+
+    The reservation becomes an estimate, which the poller corrects.
+    """
     token = gateways.new_key()
     first, *_ = gateways.processes
     first.stop()

@@ -34,7 +34,7 @@ def test_a_websocket_handshake_reaches_the_application(dev_server: GatewayProces
 def test_a_request_that_offers_another_protocol_is_answered_at_once(
     dev_server: GatewayProcess, dev_token: str, protocol: str, status: int
 ) -> None:
-    """Unlike the server, daphne takes every offer of a WebSocket for a handshake."""
+    """Unlike the gateway's server, daphne treats every offer of a WebSocket as a handshake."""
     headers = {
         "authorization": f"Bearer {dev_token}",
         "connection": "Upgrade, HTTP2-Settings",

@@ -35,7 +35,7 @@ OFFERS = {
     "none": b"",
 }
 PROMPT_S = 5
-"""A response that takes longer than this has waited for something that never comes."""
+"""If a response takes longer than this, it waits for data that never arrives."""
 
 
 class Reply(NamedTuple):

@@ -17,7 +17,10 @@ from proxy.operations import Operation
 from tests.support.live_gateway import LiveGateway
 
 PUBLIC = {"landing"}
-"""Pages that need no account. Sign-in pages and the operators' admin belong to their libraries."""
+"""Pages that need no account.
+
+Sign-in pages and the admin are not listed, because their libraries check access.
+"""
 ANY_ACCOUNT = {"project-list", "project-new"}
 """Pages of a user that belong to no project."""
 PARAMETER = re.compile(r"<(\w+):(\w+)>")
@@ -152,7 +155,7 @@ GATEWAY_VALUES = {
     "response_id": "resp_1",
     "log_id": "req_1",
 }
-"""What stands for the parameters of gateway routes."""
+"""Values for the parameters of gateway routes."""
 
 
 @pytest.mark.parametrize(("address", "operation"), GATEWAY, ids=[address for address, _ in GATEWAY])

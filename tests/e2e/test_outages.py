@@ -46,7 +46,10 @@ class Site:
     store: Server
 
     def send_load(self, rate: float, meanwhile: Callable[[], None]) -> dict[str, Counter[int]]:
-        """Count the statuses of a key with a budget and of one with a limit while `meanwhile` runs."""
+        """Send requests while `meanwhile` runs, and count the statuses for each of two keys.
+
+        One key has a budget, the other a rate limit.
+        """
         tokens = {
             "budget": self.gateways.new_key("--daily-budget", "1000"),
             "limit": self.gateways.new_key("--rpm", "100000"),
@@ -71,7 +74,7 @@ class Site:
             return {kind: Counter(await asyncio.gather(*sent)) for kind, sent in tasks.items()}
 
     def probe(self) -> dict[str, tuple[int, Any]]:
-        """Return the responses to a key that is not cached, a page of a signed-in user and /ready."""
+        """Return three responses: to a key that is not cached, to a signed-in user's page, and of /ready."""
         url, body = self.gateways.processes[0].url, {"model": "gpt-4o-mini", "messages": [], "max_tokens": 1}
         with httpx.Client(
             base_url=url, timeout=MAX_RESPONSE_S + 4, cookies={"sessionid": "0" * 32}
@@ -119,7 +122,7 @@ def outage(seconds: float, start: Callable[[], None], end: Callable[[], None]) -
 
 
 def assert_served_without_postgresql(data: Path, seconds: float, rate: float) -> None:
-    """Assert that cached keys get at least 999 of 1,000 requests served."""
+    """Assert that at least 999 of 1,000 requests with cached keys are served."""
     with site(data, **LONG_TIMEOUT) as place:
         for statuses in place.send_load(
             rate, outage(seconds, place.database.stop, place.database.start)

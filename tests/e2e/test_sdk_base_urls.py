@@ -1,4 +1,4 @@
-"""Official SDKs reach the gateway with every base URL that people give them."""
+"""Official SDKs reach the gateway with every common form of its base URL."""
 
 import anthropic
 import openai

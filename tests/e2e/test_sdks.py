@@ -1,6 +1,6 @@
-"""The official SDKs, each in its own format, against the running gateway, to providers of each format.
+"""The official SDKs send requests through the running gateway to providers of each format.
 
-A local upstream is the provider of each format; the demo model is tested with each SDK too.
+Each SDK uses its own format. A local upstream is the provider. The demo model is tested with each SDK too.
 """
 
 import json

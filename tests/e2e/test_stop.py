@@ -132,7 +132,7 @@ def test_a_stream_gets_an_error_event_and_its_body_ends(stuck_gateway: GatewayPr
 
 
 def test_an_incomplete_request_gets_a_response(stuck_gateway: GatewayProcess) -> None:
-    """Pages are included: Django reads their body before it looks for a view."""
+    """Requests for pages are included, because Django reads their body before it calls a view."""
     token = stuck_gateway.manage("create_api_key", "app", "all").split()[-1]
     unknown = ("/nowhere/", "/v1/nowhere")
     paths = ("/accounts/login/", "/projects/", "/v1/chat/completions", "/v1/embeddings", *unknown)

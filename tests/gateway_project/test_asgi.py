@@ -22,7 +22,7 @@ def pieces(size: int) -> Iterator[bytes]:
 
 
 async def post(headers: list[tuple[bytes, bytes]], chunks: int) -> tuple[list[ASGIMessage], int]:
-    """Send a body of this many chunks; return the response and the number of chunks that were read."""
+    """Send a body in this number of chunks. Return the response, and how many chunks were read."""
     sent: list[ASGIMessage] = []
     chunk_numbers = itertools.count()
 

@@ -1,6 +1,6 @@
 """Requests that never reach a route: too many header bytes, invalid HTTP, or an upgrade.
 
-Because they need no key, each one is counted, but none of them logs a traceback.
+Anyone can send them without a key. Therefore each one is counted, but none of them logs a traceback.
 """
 
 import json
@@ -112,7 +112,7 @@ def test_an_invalid_request_is_counted(live_gateway: LiveGateway, sent: bytes) -
 
 
 def test_an_invalid_body_is_counted_once(live_gateway: LiveGateway, transactional_db: None) -> None:
-    """The view has the request already, and counts the disconnect."""
+    """The view already has the request, and counts the disconnect."""
     closed = REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "client_closed"}) or 0
     before = rejection_counts("http", 400)
     start = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Requests without a valid key are limited by client network. Valid keys from there are not limited."""
+"""Requests without a valid key are limited by client network. Valid keys from this network are not."""
 
 import asyncio
 import time

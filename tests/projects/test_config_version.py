@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class ProcessDied(Exception):
-    """Stands for the end of the process between the change and the new version."""
+    """Raised in place of the death of the process between the change and the new version."""
 
 
 def revoke(project: Project) -> None:
@@ -44,7 +44,7 @@ def rename_project(project: Project) -> None:
 
 
 def stored_configuration() -> list[object]:
-    """Return the rows that the changes concern, as other processes read them."""
+    """Return the changed rows, as other processes read them."""
     rows: list[object] = []
     for model in (Project, ApiKey, Budget, Credential):
         rows += list(model._default_manager.order_by("pk").values())

@@ -1,4 +1,4 @@
-"""Commits on PostgreSQL are durable with any default of the server; the start names unsafe settings."""
+"""Commits on PostgreSQL are durable with all defaults of a server; the start names unsafe settings."""
 
 import os
 from pathlib import Path
@@ -89,7 +89,7 @@ async def test_a_safe_setting_is_not_changed(value: str) -> None:
 
 
 async def test_all_connections_of_the_gateway_commit_durably(transactional_db: None) -> None:
-    """The shared server of the tests has synchronous_commit off."""
+    """The server that the tests share has synchronous_commit off."""
     ledger = connect()
     await ledger.begin()
     assert await ledger.run(SHOW) == [("on",)]

@@ -1,4 +1,4 @@
-"""Keys that clients send in the wrong place are in no record, log line or error."""
+"""Keys that clients send in the wrong place do not appear in records, logs or errors."""
 
 import json
 from collections.abc import Mapping

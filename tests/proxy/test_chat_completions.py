@@ -1,4 +1,4 @@
-"""Chat completions: relayed unchanged, streamed as they arrive, metered exactly."""
+"""Chat completions are relayed unchanged, streamed without delay, and metered exactly."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Invalid input: a clear 4xx in OpenAI's form, never a 5xx, and one record or one count each."""
+"""Invalid input gets a clear 4xx in OpenAI's form, and one record or one count."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""Spellings of URLs that clients build from a base URL, and keys where their SDKs put them."""
+"""URLs that clients build from a base URL, and the places in which SDKs send keys."""
 
 import json
 import socket
@@ -61,7 +61,7 @@ SPELLINGS = [
 
 
 def body_of(path: str) -> dict[str, Any]:
-    """Return the body for a path: that of the longest known ending."""
+    """Return the body for the longest known ending of a path."""
     return next(BODIES[known] for known in sorted(BODIES, key=len, reverse=True) if path.endswith(known))
 
 
@@ -248,7 +248,7 @@ def test_below_a_shared_prefix_the_headers_show_the_family(
 
 
 class TestOtherPaths:
-    """Paths that neither the gateway nor a page has: a program gets JSON, a browser a page."""
+    """Unknown paths: a program gets JSON, and a browser gets a page."""
 
     @pytest.mark.parametrize("path", ["/v2/chat/completions", "/nothing", "/healthz", "/a/b/c/"])
     def test_a_request_with_a_key_gets_json(self, gateway: httpx.Client, path: str) -> None:
@@ -373,7 +373,7 @@ class TestMethods:
 
 
 class TestKeys:
-    """The gateway's key is found wherever an SDK puts it, also beside the key of another service."""
+    """The gateway finds its key in every place that SDKs use, even beside the key of another service."""
 
     @pytest.mark.parametrize(
         "headers",

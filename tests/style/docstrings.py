@@ -1,6 +1,6 @@
-"""The first line of each docstring: short, a sentence, and with a verb or a name at its beginning.
+"""Rules of the first line of a docstring: a short sentence that begins with a verb or a name.
 
-ruff checks the layout of docstrings (rules D); this module checks what ruff does not know.
+ruff checks the layout of docstrings (rules D). This module checks the words.
 """
 
 import ast

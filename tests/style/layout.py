@@ -1,4 +1,4 @@
-"""The layout of modules: folders of a size that people can survey, and modules named after things."""
+"""Rules of the layout: the number of modules in a folder, and names of modules."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,10 @@ FOLDERS_OF_ONE_SHAPE = (
     "proxy/formats/anthropic",
     "proxy/formats/gemini",
 )
-"""Folders that hold one module for each thing of a kind; the reader knows what to look for."""
+"""Folders with one module for each thing of a kind.
+
+They may be larger, because a reader knows what to look for.
+"""
 CODECS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 CODEC_MODULES = frozenset(
     """
@@ -62,6 +65,6 @@ def incomplete_codecs(modules: Sequence[Path]) -> Iterator[Finding]:
     for codec in CODECS:
         folder = Path("proxy/formats") / codec
         present = {path.stem for path in modules if path.parent == folder}
-        # If not the whole codec was passed in, nothing is known about the rest.
+        # If only some modules of a codec are checked, the others are not known.
         for missing in sorted(CODEC_MODULES - present) if "request" in present else ():
             yield Finding(folder, 0, f"the codec has no {missing}.py; every codec has the same modules")

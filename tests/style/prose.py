@@ -15,7 +15,7 @@ GLOSSARY = Path("docs/glossary.md")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LAST_CELL = re.compile(r"\|[^|\n]*\|$", re.MULTILINE)
 STRING_TOKENS = (tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
-"""Since Python 3.12, the text of an f-string is a token of its own."""
+"""Since Python 3.12, the text of an f-string is a separate token."""
 DOCSTRING_FOLLOWS = (tokenize.NEWLINE, tokenize.INDENT, tokenize.NL, tokenize.ENCODING)
 
 
@@ -47,7 +47,7 @@ def without_code(text: str) -> str:
 def python_fragments(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the first line and the text of each comment and of each string that is a sentence.
 
-    Tests send and receive texts of every kind, so only their comments and docstrings count.
+    Tests contain texts of every kind as data, so only their comments and docstrings are checked.
     """
     previous = tokenize.NEWLINE
     for token in tokenize.tokenize(io.BytesIO(path.read_bytes()).readline):

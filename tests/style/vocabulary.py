@@ -115,7 +115,7 @@ RIDDLE_OPENINGS = frozenset(
     also only neither nor nobody nothing none another
     """.split()
 )
-"""First words of a docstring that begin a clause, or that refer to something that is not named yet."""
+"""Words with which a docstring may not begin: they begin a clause, or refer to an unnamed thing."""
 
 
 def banned_phrases(text: str) -> Iterator[tuple[int, str, str]]:

@@ -1,4 +1,4 @@
-"""Alerts are created once, and delivered by e-mail and signed webhooks whatever a receiver does."""
+"""Alerts are created once, and are delivered by e-mail and signed webhooks even if a receiver fails."""
 
 import base64
 import datetime as dt

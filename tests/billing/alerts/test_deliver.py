@@ -139,7 +139,7 @@ def test_webhook_deleted_during_delivery_does_not_block_others(
 def test_hanging_name_server_does_not_delay_a_run(
     two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread of the look-up continues, and nothing waits for it."""
+    """The thread that resolves the name continues, but nothing waits for it."""
     getaddrinfo = socket.getaddrinfo
 
     def hang(host: str, *rest: Any, **named: Any) -> Any:
@@ -158,7 +158,7 @@ def test_hanging_name_server_does_not_delay_a_run(
 
 
 class SlowServer:
-    """A mail server that takes a while for each message, and moves the clock by that time."""
+    """A mail server that needs some time for each message, and moves the clock by this time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds_per_message: float) -> None:
         self.seconds_per_message, self.elapsed_s, self.sent = seconds_per_message, 0.0, list[str]()

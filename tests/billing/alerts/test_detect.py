@@ -1,4 +1,4 @@
-"""Events during an outage of the detection alert late; events that did not happen never alert."""
+"""Detection alerts late about events during its outage, and never about events that did not happen."""
 
 import datetime as dt
 
@@ -143,7 +143,7 @@ def test_interrupted_run_is_not_recorded(
 
 @pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.SOFT])
 def test_only_hard_budgets_alert_denials(budget: Budget, mode: Mode) -> None:
-    """A record names a shadow budget if a hard budget aborted a stream that the shadow would have denied."""
+    """Records may name a shadow budget: one that would have denied a stream that a hard budget aborts."""
     deny(budget)
     assert UsageRecord.objects.filter(outcome=Outcome.BUDGET_EXCEEDED, blocking_budget_id=budget.pk).exists()
     Budget.objects.update(mode=mode)

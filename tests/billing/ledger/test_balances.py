@@ -23,7 +23,7 @@ both_orders = pytest.mark.parametrize("when", ["before", "after"])
 def run_between(
     when: str, read: Callable[..., Iterator[Any]], action: Callable[[], object]
 ) -> Callable[..., list[Any]]:
-    """Return a reader that performs an action right before or after it reads."""
+    """Return a reader that performs an action directly before or after it reads."""
 
     def read_and_act(*arguments: Any) -> list[Any]:
         if when == "before":

@@ -274,7 +274,7 @@ def test_day_is_within_each_of_its_windows(day: date, period: Period) -> None:
 async def test_new_day_starts_while_requests_of_the_old_day_settle(
     ledger_harness: LedgerHarness, gateways: list[Ledger], key: ApiKey
 ) -> None:
-    """Requests in flight join the new windows, and are settled in the day in which they started."""
+    """Requests in flight join the new windows, but are settled in the day on which they started."""
     budgets = [await budget(key, 10_000, period) for period in (Period.MONTH, Period.DAY)]
     in_flight = [reserve_request(key, *budgets) for _ in range(80)]
     grants = await asyncio.gather(*(gateways[n].reserve(request) for n, request in enumerate(in_flight)))

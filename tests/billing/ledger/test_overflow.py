@@ -23,7 +23,10 @@ HUGE_AMOUNT = 2**62
 
 @pytest.fixture
 def overflowing_project(key: ApiKey, charlie: User, counters_in_sql: None) -> ApiKey:
-    """A key of another project that has spent more than a column holds; both have a budget that alerts."""
+    """A key of another project that has spent more than a column can hold.
+
+    Key and project have alerting budgets.
+    """
     overflowing = key_in_other_project(charlie)
     for _ in range(3):
         record(overflowing, cost_nano=HUGE_AMOUNT)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(ON_SERVERS, reason="needs SQLite")
 async def test_request_waits_no_longer_than_the_busy_timeout(
     transactional_db: None, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Check that it waits neither behind an earlier request, nor again to record its denial."""
+    """The request does not wait for an earlier one, and does not wait a second time to record its denial."""
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.5)
     ledger = SqlLedger(connect())
     writer = sqlite3.connect(str(connection.settings_dict["NAME"]), isolation_level=None)

@@ -1,4 +1,4 @@
-"""Random histories of operations and crashes: the ledger agrees with a simple model of it."""
+"""Random histories of operations and crashes, in which the ledger must agree with a simple model."""
 
 import asyncio
 import datetime as dt
@@ -128,7 +128,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(flight=in_flight, cost=st.integers(0, 120))
     def settle(self, flight: InFlightRequest, cost: int) -> None:
-        """Settle a request, perhaps again, perhaps after it was settled by an estimate."""
+        """Settle a request that may already be settled, by its process or as an estimate."""
         ledger = flight.ledger
         if ledger not in self.harness.running:
             ledger = self.harness.running[0]
@@ -200,7 +200,7 @@ def budget_limit_of(row: Budget) -> BudgetLimit:
 
 
 def run_machine(backend: str, examples: int, *, chance: bool = False) -> None:
-    """Run the machine. With `chance`, the histories differ each time."""
+    """Run the machine. If `chance` is true, each run has other histories."""
     machine = type("Machine", (LedgerMachine,), {"backend": backend})
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     # A history of thirty steps is short enough to read. Shrinking it would take minutes.

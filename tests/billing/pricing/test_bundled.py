@@ -1,4 +1,4 @@
-"""Bundled prices give the costs that the vendors' price lists say."""
+"""Costs with bundled prices equal the costs by the vendors' price lists."""
 
 from datetime import UTC, datetime
 

@@ -130,7 +130,7 @@ def test_affordable_output_fits_the_amount(
 def test_output_is_limited_by_the_remaining_amount_unless_free(
     rates: Rates, fee: int, remaining: int, affordable: int | None
 ) -> None:
-    """`remaining` nano-USD are remaining after the fee and 100 tokens of input."""
+    """The amount `remaining` is for output: the fee and 100 tokens of input are subtracted already."""
     max_cost = Price(base=rates, request_fee_nano=fee, source="test").max_cost()
     amount = max_cost.upper_bound(100, 0) + remaining
     assert max_cost.max_output_for(amount, 100) == affordable

@@ -1,4 +1,4 @@
-"""Price overrides: which one applies to a model at a moment, and how the gateway charges it."""
+"""Price overrides: the one that applies to a model at a time, and what the gateway charges by it."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -100,7 +100,7 @@ def test_backdated_price_applies_between_its_neighbours(project: Project) -> Non
 
 
 def test_repeated_hour_of_a_clock_change_has_two_start_times(project: Project) -> None:
-    """Berlin's 2026-10-25 02:30 is both 00:30 and 01:30 UTC. The price applies from the second on."""
+    """2026-10-25 02:30 in Berlin is both 00:30 and 01:30 UTC. The price applies from the later one."""
     berlin = ZoneInfo("Europe/Berlin")
     first, second = (datetime(2026, 10, 25, 2, 30, tzinfo=berlin, fold=fold) for fold in (0, 1))
     set_price(project, "gpt-5", 2, starts_at=second)

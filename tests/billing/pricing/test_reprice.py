@@ -133,7 +133,10 @@ def test_concurrent_runs_correct_once(project: Project, key: ApiKey, monkeypatch
 
 
 def test_clock_change_day_is_repriced_by_record_times(project: Project, key: ApiKey) -> None:
-    """Berlin's 2026-10-25 has 25 hours. A price from the second 02:30 on does not change the first one."""
+    """2026-10-25 has 25 hours in Berlin.
+
+    A price from the second 02:30 on does not apply at the first 02:30.
+    """
     Project.objects.filter(pk=project.pk).update(timezone="Europe/Berlin")
     day = dt.date(2026, 10, 25)
     for hour in (0, 1):

@@ -25,7 +25,7 @@ def run_rollup(*arguments: str) -> str:
 
 
 async def test_stale_day_of_a_deleted_project_is_removed(ledger_harness: LedgerHarness, key: ApiKey) -> None:
-    """The request ends after its project was deleted: its record is stored and its day marked."""
+    """The request ends after its project was deleted. Its record is stored, and its day becomes stale."""
     ledger = await ledger_harness.start()
     limits = await budget(key, 5)
     grant = await ledger.reserve(wanted := reserve_request(key, limits))

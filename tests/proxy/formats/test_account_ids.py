@@ -1,4 +1,4 @@
-"""Ids of a provider's account: where requests name them, and which ids responses issue."""
+"""Ids of objects in a provider's account, found in requests and in responses."""
 
 from typing import Any
 

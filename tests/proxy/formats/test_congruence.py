@@ -1,4 +1,4 @@
-"""All packages of formats have the same modules, with the same public names in them."""
+"""All packages of formats have the same modules, with the same public names."""
 
 from importlib import import_module
 from pathlib import Path
@@ -36,14 +36,14 @@ EXTRA_MODULES = {
         "repeated_results",
     },
 }
-"""Modules for what one format alone has."""
+"""Modules for features that only one format has."""
 EXTRA_NAMES = {
     "openai_chat": {"ChatRequest"},
     "openai_responses": {"ResponsesRequest", "stateful_features"},
     "anthropic": {"MessagesRequest", "CountTokensRequest"},
     "gemini": {"GenerateContentRequest"},
 }
-"""Public names beside those of `Codec`: the requests of clients, and what one format alone has."""
+"""Public names that are not in `Codec`: requests of clients, and features that only one format has."""
 MODULE_NAMES = {
     "wire": {"FORMAT", "RequestFields", "WireRequest"},
     "request": {"parse_request", "render_request", "render_max_tokens", "request_path"},
@@ -92,7 +92,7 @@ def test_module_defines_the_names_of_every_format(package: ModuleType, module: s
 
 
 def defines(module: ModuleType, name: str) -> bool:
-    """Return whether the module has the name, and did not import it from another one."""
+    """Return whether the module itself defines the name."""
     value = vars(module).get(name)
     is_imported = isinstance(value, FunctionType | type) and value.__module__ != module.__name__
     return value is not None and not is_imported

@@ -1,4 +1,4 @@
-"""A prompt that is too long is recognized in every format, and said in the words that agents look for."""
+"""Errors about prompts that are too long are recognized, and have the texts that agents look for."""
 
 import json
 from typing import Any

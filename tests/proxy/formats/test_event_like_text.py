@@ -1,4 +1,4 @@
-"""Streams whose text reads like a part of the protocol: it is metered and converted as any other text."""
+"""Streams whose text looks like a part of the protocol are metered and converted like any other."""
 
 import re
 from typing import Any
@@ -34,7 +34,7 @@ texts = pytest.mark.parametrize("word", TEXTS)
 
 
 def stream_with(format: str, word: str) -> bytes:
-    """Return a stream that has the word as a complete delta, and as the end of the complete text."""
+    """Return a stream that contains the word as a delta, and at the end of the complete text."""
     body = text(word * 2)[format]
     assert body is not None
     return stream_of(format, body)

@@ -1,4 +1,4 @@
-"""Field names in another case are rejected if they spell a field that the gateway reads, at any depth."""
+"""Field names are rejected if they differ only in case from a field that the gateway reads."""
 
 import json
 from typing import Any
@@ -257,5 +257,5 @@ FREE: dict[str, Any] = {
     ],
 )
 def test_client_defined_names_are_accepted(kind: type, fields: dict[str, Any]) -> None:
-    """Arguments and results of calls, schemas, labels and headers hold no fields of the format."""
+    """Arguments and results of calls, schemas, labels and headers contain names that the client defines."""
     assert read(kind, fields).facts.max_input_tokens > 0

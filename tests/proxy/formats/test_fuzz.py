@@ -1,7 +1,7 @@
-"""Bodies and streams of vendors and clients with one mistake in them.
+"""Fuzz tests: bodies and streams of vendors and clients that contain one mistake.
 
-Every codec answers with its own errors only, decoders and meters never raise, and what was read can be
-written in every format.
+Codecs raise only documented exceptions, and decoders and meters raise none. Everything that was parsed can be
+rendered in every format.
 """
 
 import copy
@@ -28,7 +28,7 @@ from tests.proxy.formats.golden.stream_writers import stream_of
 from tests.support.adapted_requests import render_adapted
 
 ROUNDS = 600
-"""Rounds for each format and kind; they take a second at most."""
+"""Rounds for each format and kind, which take at most a second."""
 QUIRKS = Quirks(server_tools=frozenset({"web_search", "web_fetch", "code_execution"}))
 CLIENT_REQUEST_TYPES: dict[str, Callable[[bytes], ClientRequest]] = {
     "openai_chat": ChatRequest,
@@ -67,7 +67,7 @@ def broken(format: str, scenarios: dict[str, Any]) -> Iterator[Body]:
 
 
 def mutate(body: Any, chance: random.Random) -> None:
-    """Break one place, which may be deep inside."""
+    """Change one value, which may be nested deeply."""
     places = list(places_in(body))
     if not places:
         return
@@ -99,7 +99,7 @@ def places_in(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
 
 
 def texts_of(body: Body) -> Iterator[bytes]:
-    """Return the body with lone surrogates escaped, and raw if the text has none."""
+    """Return the body with escapes, and without escapes if it contains no lone surrogates."""
     yield json.dumps(body).encode()
     yield json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
@@ -199,7 +199,7 @@ def test_mutated_response_is_measured(format: str) -> None:
 
 
 def broken_streams(format: str) -> Iterator[bytes]:
-    """Yield streams in which one event is mutated, left out, doubled or cut."""
+    """Yield streams in which one event is changed, missing, repeated or truncated."""
     chance = random.Random(format)
     known = bodies(format, RESPONSES)
     for _ in range(ROUNDS):

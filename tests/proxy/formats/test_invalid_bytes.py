@@ -1,4 +1,4 @@
-"""Bytes that servers change: line ends, a byte order mark, half a character, null for a missing value."""
+"""Unusual bytes of servers: line ends, byte order marks, half characters, null for missing values."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Mistyped fields in a provider's error: texts are found, and no value is shown as Python text."""
+"""Fields of the wrong type in a provider's error: texts are found, and Python values are not shown."""
 
 import json
 from typing import Any

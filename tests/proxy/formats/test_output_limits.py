@@ -1,4 +1,4 @@
-"""A limit of a budget replaces the client's own limit under its name, so that no second limit applies."""
+"""A budget's output limit replaces the client's limit in its field, so that no other limit applies."""
 
 import json
 from typing import Any

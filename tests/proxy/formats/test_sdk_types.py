@@ -46,7 +46,7 @@ EVENT_CHECKS: dict[str, Check] = {
     "gemini": of(GenerateContentResponse),
 }
 UNTYPED = {("custom tool call", "openai_chat")}
-"""An event of the API that the SDK has no type for: a custom tool's call in a stream of chat completions."""
+"""Events for which the SDK has no type: calls of custom tools in streams of chat completions."""
 RESPONSE_CASES = [
     (scenario, provider, client, body)
     for scenario, bodies in RESPONSES.items()
@@ -90,7 +90,7 @@ CHAT_REQUEST_TYPE, RESPONSES_REQUEST_TYPE, MESSAGES_REQUEST_TYPE = (
 
 
 def exhausted(value: Any) -> Any:
-    """Read all iterables: Pydantic validates them only when they are read."""
+    """Read all iterables, because Pydantic validates their items only then."""
     match value:
         case dict():
             return {name: exhausted(item) for name, item in value.items()}
@@ -107,9 +107,11 @@ def check_gemini(body: Body) -> None:
 
 
 def check_responses(body: Body) -> None:
-    """Check a request. The SDK's types of messages and thinking require ids; the API does not.
+    """Check a request without ids.
 
-    A client that keeps its history itself does not have these ids.
+    The SDK's types of messages and thinking require them, but the API does not.
+
+    A client that stores its own history does not have these ids.
     """
     items = [
         item for item in body["input"] if item.get("role") != "assistant" and item["type"] != "reasoning"
@@ -123,7 +125,7 @@ OWN_FEATURES = {
     *OPAQUE_PARTS,
     *COUNTERPARTS,
 }
-"""Scenarios in which the vendor's own server gets what its client has written, with types of the future."""
+"""Scenarios with types that the SDK does not know, because they pass unchanged to the client's vendor."""
 REQUEST_CHECKS: dict[str, Check] = {
     "openai_chat": lambda body: exhausted(CHAT_REQUEST_TYPE(body)),
     "openai_responses": check_responses,

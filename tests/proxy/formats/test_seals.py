@@ -1,4 +1,4 @@
-"""A seal holds thinking of another vendor, comes back through any client, and never reaches a vendor."""
+"""Seals contain thinking of another vendor, survive every client, and never reach a vendor."""
 
 import base64
 import json
@@ -36,7 +36,7 @@ def test_a_vendors_own_signature_is_not_a_seal(signature: str) -> None:
 
 
 def test_googles_sdks_keep_a_seal_and_its_prefix() -> None:
-    """The SDKs decode the field and encode it again, in either alphabet, with or without padding."""
+    """The SDKs decode the field and encode it again, in either base64 alphabet, with or without padding."""
     sealed = seal(THOUGHT)
     assert base64.b64encode(base64.b64decode(sealed, validate=True)).decode() == sealed
     for encoded in (
@@ -85,7 +85,7 @@ def test_many_nested_seals_do_not_exhaust_the_stack() -> None:
 def passed(
     format: Origin, body: dict[str, Any], model: str = "m", provider: str = ""
 ) -> tuple[Any, tuple[str, ...]]:
-    """Return a body after the seals were taken out, and the dropped settings."""
+    """Return a body without its seals, and the dropped settings."""
     data = json.dumps(body).encode()
     destination = Destination(provider, format, model)
     changed, dropped = CODECS[format].without_seals(data, json.loads(data), destination)
@@ -149,7 +149,7 @@ def test_a_body_without_seals_passes_unchanged(format: Origin) -> None:
 @pytest.mark.parametrize("format", CODECS)
 @pytest.mark.parametrize("value", [None, "a", 1, {}, [1, None, "a", [], {"role": "assistant"}]])
 def test_fields_of_other_types_pass_unchanged(format: Origin, value: Any) -> None:
-    """Requests of a format that hold no conversation may have any fields."""
+    """Requests without a conversation may have any fields."""
     names = {"openai_chat": "messages", "openai_responses": "input", "gemini": "contents"}
     if format in names:
         body = {names[format]: value, "generateContentRequest": value, "thinking": value}

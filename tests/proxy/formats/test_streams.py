@@ -1,4 +1,4 @@
-"""Streams of all formats as vendors send them: cut anywhere, interrupted, or not streams at all."""
+"""Streams of all formats: split at any byte, interrupted, or replaced by other data."""
 
 import itertools
 import json

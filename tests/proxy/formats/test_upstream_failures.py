@@ -1,4 +1,4 @@
-"""Failures of providers: errors in streams, missing ends, invalid counts, endless events."""
+"""Failures of providers: errors in streams, missing final events, invalid counts, endless events."""
 
 import json
 import time

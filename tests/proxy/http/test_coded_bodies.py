@@ -1,4 +1,4 @@
-"""A client may compress its request: the provider gets the decoded body, and errors are JSON."""
+"""Compressed requests: the provider gets the decoded body, and errors are JSON."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Content codings are undone in bounded steps; what is not one of them is an error."""
+"""Content codings are decoded in bounded steps, and invalid data is an error."""
 
 import asyncio
 import gzip
@@ -101,7 +101,7 @@ async def test_the_cap_is_of_the_decoded_body(coding: str, encode: Encode, limit
 
 @framed
 async def test_countless_frames_are_rejected(coding: str, encode: Encode) -> None:
-    """Each frame takes time, even if it is empty."""
+    """Each frame takes time to decode, even if it is empty."""
     assert await decode_body(encode(b"") * MAX_FRAMES, [coding], CAP) == b""
     with pytest.raises(CorruptBody):
         await decode_body(encode(b"") * (MAX_FRAMES + 1), [coding], CAP)

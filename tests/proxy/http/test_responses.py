@@ -1,4 +1,4 @@
-"""The writer of responses: whole responses and streams are complete only at the end of a request."""
+"""The writer of responses: a response is complete only when its request has ended."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Absurd amounts in requests: a clear error, no free request, and no reservation that stays."""
+"""Requests with absurd amounts get a clear error, are not free, and leave no reservation open."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Bypasses of a hard budget: requests that cost more than their reservation, or reach other models."""
+"""Attempts to bypass a hard budget, by requests that cost more than their reservation."""
 
 import json
 from typing import Any
@@ -100,7 +100,7 @@ def test_it_rejects_async_and_model_override_fields(
 def test_it_rejects_fallbacks_in_the_client_format(
     live_gateway: LiveGateway, upstream: LocalUpstream, token: str
 ) -> None:
-    """The key may have no budget: the cost would still be that of another model."""
+    """The key need not have a budget, because the request would cost as much as another model."""
     response = post(live_gateway, token, ANTHROPIC, fallbacks=[{"model": "dear"}])
     assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
     assert "The field fallbacks lets the provider use another model" in response.json()["error"]["message"]
@@ -332,7 +332,7 @@ def test_a_budget_lowers_limits_and_never_raises_one(
     monkeypatch: pytest.MonkeyPatch,
     path: str,
 ) -> None:
-    """The larger limit is reserved, since a provider could apply either."""
+    """The larger limit is reserved, because a provider could apply either of them."""
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"gateway_max_tokens": "clamp"}))
     limits: dict[str, Any] = {"max_tokens": 100_000, "max_completion_tokens": 50}
     credential(demo_project, "anthropic", upstream)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.databases
 
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 10}
 PRICE = 13 * 1000 + 10 * 2000
-"""13 input tokens, as the demo counts bytes and markers, and 10 output tokens."""
+"""The cost of 13 input tokens (the demo counts bytes and markers) and 10 output tokens."""
 
 
 def post(live: LiveGateway, token: str, **changes: object) -> httpx.Response:
@@ -142,7 +142,7 @@ def test_a_rate_limit_denies_requests_and_responses_report_the_rest(
 def test_every_response_to_a_limited_key_reports_the_rest(
     live_gateway: LiveGateway, demo_project: Project
 ) -> None:
-    """Requests that reach no provider report it too, and do not count."""
+    """Requests that reach no provider report it too, but do not count."""
     _, token = ApiKey.objects.issue(demo_project, "app", rpm_limit=5, tpm_limit=1000)
     with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}) as client:
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
@@ -309,7 +309,7 @@ def test_reservation_is_capped_at_the_ledger_maximum(
 def test_stream_is_aborted_when_it_has_cost_its_reservation(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, quota: str
 ) -> None:
-    """The provider ignores limits, relayed and converted. The overrun is at most one chunk."""
+    """The provider ignores limits. The overrun is at most one chunk."""
 
     async def unlimited(request: web.Request, _body: object) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})

@@ -1,4 +1,4 @@
-"""Prompts that OpenAI keeps in its cache for 12 hours: reserved, charged, and shown."""
+"""Prompts that OpenAI caches for 12 hours: their reservation, their charge, and their page."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 def test_writes_for_12_hours_are_reserved_and_charged_at_their_own_price(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, case: str
 ) -> None:
-    """Test with gpt-6-sol: 2 USD a million tokens, 0.20 cached, 2.50 or 5 to cache them, 10 as output."""
+    """Prices of gpt-6-sol: 2 USD a million tokens, 0.20 cached, 2.50 or 5 to cache them, 10 for output."""
     path, request, response = CASES[case]
 
     async def respond(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:

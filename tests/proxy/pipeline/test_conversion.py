@@ -1,4 +1,4 @@
-"""Plans of converted requests: a body is decoded once, stays as it is, and is rendered once."""
+"""Converted requests: a body is decoded once, is not changed, and is rendered once."""
 
 import copy
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ providers = pytest.mark.parametrize("provider", FORMATS)
 
 
 def cases(provider: str) -> Iterator[tuple[str, str, Body]]:
-    """Yield every recorded request with its format and the names of models of the provider."""
+    """Yield every recorded request, with its format and models of the provider."""
     for model in {MODELS.get(provider, "gpt-4o"), OLDER_CLAUDE if provider == "anthropic" else "m"}:
         for bodies in REQUESTS.values():
             yield from ((client, model, body) for client, body in bodies.items() if body is not None)
@@ -44,7 +44,7 @@ def plan_for(request: ClientRequest, client: str, provider: str, model: str) -> 
 
 
 def rendered_with_limit(plan: ConvertedRequest, provider: str, limit: int) -> Any:
-    """Return the body for a client that sent the lower limit itself."""
+    """Return the body that a request with the lower limit gets."""
     given = plan.adapted.request.max_tokens
     limit = limit if given is None else min(given, limit)
     request: Request = replace(plan.adapted.request, model=plan.model, max_tokens=limit, wants_usage=True)

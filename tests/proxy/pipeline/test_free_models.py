@@ -33,7 +33,10 @@ PRICED_OUTPUT: dict[str, dict[str, int]] = {
 def budgeted(
     project: Project, wire_format: str, upstream: LocalUpstream, fields: dict[str, int]
 ) -> tuple[Budget, str]:
-    """Return a hard budget of a new key and the key's token; every model of the project costs `fields`."""
+    """Return a hard budget of a new key, and the key's token.
+
+    `fields` is the price of every model of the project.
+    """
     connect(project, wire_format, upstream)
     PriceOverride.objects.create(project=project, model="*", **fields)
     key, token = ApiKey.objects.issue(project, "app")

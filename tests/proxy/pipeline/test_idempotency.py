@@ -1,4 +1,4 @@
-"""Idempotency-Key: a request that is sent twice under one key is run and billed once."""
+"""Idempotency-Key: a request that is sent twice with one key is run and billed once."""
 
 import asyncio
 import threading
@@ -67,7 +67,7 @@ def outcomes() -> list[str]:
 
 @pytest.fixture
 def gate(upstream: LocalUpstream) -> Iterator[threading.Event]:
-    """Return an event: the provider responds once it is set."""
+    """Return an event. The provider does not respond until the event is set."""
     event = threading.Event()
 
     async def slow(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -82,7 +82,7 @@ def gate(upstream: LocalUpstream) -> Iterator[threading.Event]:
 def start_request(
     client: httpx.Client, body: dict[str, Any], path: str, upstream: LocalUpstream
 ) -> threading.Thread:
-    """Start a first request, and return when it waits at the provider."""
+    """Start a first request, and return when the provider has received it."""
     thread = threading.Thread(target=post, args=(client, body), kwargs={"path": path})
     thread.start()
     wait_for(lambda: bool(upstream.requests))

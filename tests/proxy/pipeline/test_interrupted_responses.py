@@ -1,4 +1,4 @@
-"""Interrupted provider connections: the output until then is charged, at the price of the admission."""
+"""Interrupted provider connections: the received output is charged, at the price of the admission."""
 
 import asyncio
 import json
@@ -138,7 +138,7 @@ def test_interrupted_streams_of_other_formats_are_charged_for_output(
 def test_interrupted_non_streaming_response_costs_the_reservation(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, mode: str, output: int
 ) -> None:
-    """The provider had completed the response, and bills it."""
+    """The provider may have completed the response, and bills it."""
     upstream.handler = interrupted_handler([HALF_TEXT], length=500)
     assert ask(live_gateway, demo_project, "/v1/chat/completions", mode=mode).status_code == 502
     record = only_record()

@@ -1,7 +1,7 @@
-"""A conversation goes on when its model changes, and a vendor gets its own thoughts back.
+"""Conversations continue when their model changes, and a vendor gets its own thinking back.
 
-Every client is tried with every vendor, then with every other one, then with the first again: within a tool
-loop, and at the next message of the user. The vendors refuse what is not their own.
+Every client sends a conversation to a vendor, then to another one, then to the first one again. The vendor
+changes within a tool loop, or at the next message of the user. Vendors reject thinking of other vendors.
 """
 
 import itertools
@@ -69,7 +69,7 @@ def test_the_next_message_goes_to_another_vendor_and_back(
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.model)
 def test_thoughts_return_though_the_client_keeps_none(vendor: Vendor, streams: bool) -> None:
-    """Gemini CLI keeps the signatures of calls, and leaves thoughts out."""
+    """Gemini CLI stores the signatures of calls, but not the thoughts."""
     client = ThoughtlessGeminiClient("gemini", streams)
     client.ask("Go")
     turns = [take_turn(client, vendor) for _ in range(3)]
@@ -78,14 +78,14 @@ def test_thoughts_return_though_the_client_keeps_none(vendor: Vendor, streams: b
 
 
 def take_turn(client: Client, vendor: Vendor) -> Turn:
-    """Let a vendor answer, and require that it refuses nothing and gets nothing of the gateway's own."""
+    """Let a vendor respond. Assert that it rejects nothing, and receives no seals and ids of the gateway."""
     turn = client.take_turn(vendor)
     assert (turn.violations, [mark for mark in OWN_MARKS if mark.encode() in turn.sent]) == ((), [])
     return turn
 
 
 def own_thinking(vendor: Vendor, answer: bytes) -> str:
-    """Return what a vendor must get back of its first answer, apart from the text."""
+    """Return the thinking and signatures of a vendor's first response, which it must get back."""
     match vendor.format:
         case "anthropic" if vendor == CLAUDE:
             return sign("anthropic", THOUGHT)
@@ -102,7 +102,7 @@ def sent_text(turn: Turn) -> str:
 
 
 def text_in(value: Any) -> str:
-    """Return all texts, joined: those of a stream may be kept in pieces."""
+    """Return all texts, joined, because a client may store the pieces of a stream separately."""
     return "".join(texts_in(value))
 
 

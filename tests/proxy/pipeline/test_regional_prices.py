@@ -1,4 +1,4 @@
-"""Regional prices and search fees: reserved at admission, charged as reported, kept on the record."""
+"""Regional prices and search fees are reserved, charged as reported, and stored on the record."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Errors of providers as clients get them: whose key was refused, when to try again, prompts too long."""
+"""Errors of providers, as clients get them: rejected keys, retry times, prompts that are too long."""
 
 import json
 from typing import Any
@@ -19,7 +19,10 @@ PAIRS = [
     if (provider == "openai_responses") <= (client == provider)
     and (client, provider) != ("openai_responses", "openai_chat")
 ]
-"""Formats of clients and providers. An account that speaks both of OpenAI's gets a client's own."""
+"""Formats of clients and providers.
+
+A client of an OpenAI format always gets an account with the same format.
+"""
 SECRET = "sk-proj-0123456789abcdefghij"
 REFUSED_KEYS: dict[str, tuple[int, dict[str, Any]]] = {
     "openai_chat": (
@@ -63,7 +66,7 @@ def fail_with(status: int, body: dict[str, Any], **headers: str) -> Any:
 
 @pytest.fixture
 def call(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, token: str) -> Any:
-    """Return a function that asks a provider of one format in another one."""
+    """Return a function that sends a request in one format to a provider of another format."""
 
     def send(client: str, provider: str, *, stream: bool = False) -> httpx.Response:
         connect(demo_project, provider, upstream)
@@ -162,7 +165,7 @@ def test_streamed_responses_fail_as_openai_fails_them(call: Any, upstream: Local
 
 
 def test_compatible_servers_words_become_those_of_the_format(call: Any, upstream: LocalUpstream) -> None:
-    """Claude Code knows only Anthropic's words, and servers of its format may send others."""
+    """Claude Code recognizes only Anthropic's text, but other servers of its format may send other texts."""
     message = "This model's maximum context length is 128000 tokens. However, you requested 130000 tokens."
     upstream.handler = fail_with(
         400, {"type": "error", "error": {"type": "invalid_request_error", "message": message}}

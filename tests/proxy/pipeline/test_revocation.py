@@ -1,4 +1,4 @@
-"""Revoked, expired and deleted keys: their requests end within seconds, and are charged until then."""
+"""Requests of revoked, expired and deleted keys are aborted within seconds, and charged."""
 
 import asyncio
 import json
@@ -82,7 +82,7 @@ def short_poll_interval(monkeypatch: pytest.MonkeyPatch) -> None:
 def stream_until_aborted(
     live: LiveGateway, token: str, path: str, body: dict[str, Any], end_key: Callable[[], object]
 ) -> str:
-    """End the key when the stream has begun, and return all that the client received."""
+    """Revoke the key after the stream has started, and return everything that the client received."""
     text = ""
     with httpx.stream(
         "POST", live.url + path, json=body, headers={"x-api-key": token}, timeout=15

@@ -1,4 +1,4 @@
-"""Faults that must not lose a record, keep a reservation or block other requests."""
+"""Faults that must not lose a record, leave a reservation open, or block other requests."""
 
 import asyncio
 import json
@@ -127,7 +127,7 @@ def test_a_request_whose_key_is_deleted_during_it_is_recorded(
 
 
 async def respond(view: GatewayView, scope: Scope, receive: Receive, sent: list[ASGIMessage]) -> None:
-    """Run a view, and collect what it sends."""
+    """Run a view, and collect the messages that it sends."""
 
     async def send(message: ASGIMessage) -> None:
         sent.append(message)

@@ -1,4 +1,4 @@
-"""Requests whose history holds seals, through the gateway to a provider of the client's own format."""
+"""Requests whose history contains seals, and that pass through to a provider."""
 
 import json
 from collections.abc import Iterator

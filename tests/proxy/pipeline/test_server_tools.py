@@ -1,4 +1,4 @@
-"""Tools that the provider runs for a client of another format: what they may cost, and what they cost."""
+"""Server tools for clients of another format: their reservation and their charge."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ from tests.support.upstream_server import LocalUpstream
 
 SEARCH = COUNTERPARTS["web search with a counterpart"]
 CENT = 10**7
-"""Least fee of a search, in nano-USD."""
+"""The lowest fee of a search, in nano-USD."""
 USES: Body = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
 
 
@@ -64,7 +64,7 @@ def test_tool_that_is_left_out_costs_nothing(client: str) -> None:
 
 @pytest.mark.parametrize("provider", ["openai_chat", "openai_responses", "gemini"])
 def test_reservation_covers_the_schemas_of_typed_tools(provider: str) -> None:
-    """A client declares a tool in 40 bytes whose schema has a thousand."""
+    """The declaration of such a tool has 40 bytes, but its schema has a thousand."""
     facts = plan("anthropic", provider, CLIENT_TOOLS["memory of the client"]["anthropic"]).facts
     assert facts.max_input_tokens > 1000
 

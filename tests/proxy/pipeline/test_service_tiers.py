@@ -1,4 +1,4 @@
-"""Service tiers without a known price: refused under a hard budget, flagged if a response states one."""
+"""Service tiers without a known price are denied by a hard budget, and flagged if a response has one."""
 
 from typing import Any
 
@@ -179,7 +179,7 @@ def test_tier_that_a_response_states_without_a_known_price_is_flagged(
     client: str,
     stream: bool,
 ) -> None:
-    """The highest rates that are known for the model are charged: it may cost even more."""
+    """The highest known rates of the model are charged. The tier may cost even more."""
     provider = "openai_responses" if client == "openai_responses" else "openai_chat"
 
     async def handle(request: web.Request, body: Json) -> web.StreamResponse:

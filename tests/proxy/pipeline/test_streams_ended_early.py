@@ -1,6 +1,6 @@
-"""Streams that a provider ends properly at HTTP level, but before the response is complete.
+"""Streams with a correct HTTP body that the provider ends before the response is complete.
 
-The client gets an error event in its own format, and the record says what happened.
+The client gets an error event in its format, and the record contains the failure.
 """
 
 import json
@@ -43,7 +43,7 @@ EVENTS_OF_HALF_AN_ANSWER = 3
 
 
 def ending_after(upstream: LocalUpstream, provider: str, count: int, rest: bytes = b"") -> None:
-    """Let the provider send the first `count` events of a response, and end the body properly."""
+    """Let the provider send the first `count` events of a response, and then end the body correctly."""
 
     async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})

@@ -1,4 +1,4 @@
-"""Members of tool groups at providers: their names, however long, and the calls that come back."""
+"""Members of tool groups at providers: their names of any length, and their calls."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A hard budget refuses tools, and settings of tools, whose price is not known."""
+"""A hard budget denies tools, and settings of tools, whose price is not known."""
 
 from typing import Any
 

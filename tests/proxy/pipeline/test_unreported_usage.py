@@ -1,4 +1,4 @@
-"""Missing, null, empty, zero or mistyped usage: the gateway estimates it, and marks the record."""
+"""Estimates of the gateway for usage that is missing or not valid, which are marked on the record."""
 
 import json
 from typing import Any
@@ -182,7 +182,7 @@ SERVED = [(wire_format, wire_format) for wire_format in FORMATS] + [
     ("gemini", "openai_chat"),
     ("openai_responses", "gemini"),
 ]
-"""Formats of clients and of the providers that serve them: the same, and converted."""
+"""Formats of clients and providers, equal ones and different ones."""
 
 
 @pytest.mark.databases

@@ -17,7 +17,7 @@ from tests.support.upstream_server import LocalUpstream
 def reach_provider(
     monkeypatch: pytest.MonkeyPatch, upstream: LocalUpstream, gateway: httpx.Client
 ) -> Iterator[ReachProvider]:
-    """Return a function that moves a provider to the local upstream, each format to its own path."""
+    """Return a function that moves a provider to the local upstream, with a path for each format."""
 
     def move(slug: str) -> None:
         provider = PROVIDERS[slug]

@@ -1,4 +1,4 @@
-"""A base URL reaches the vendor's path in every spelling, or is refused when it is saved."""
+"""A base URL in any spelling reaches the vendor's path, or is rejected when it is saved."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Rows of the provider catalog: each can be called, priced and converted to."""
+"""Every provider in the catalog can be called, has prices, and can serve converted requests."""
 
 import genai_prices.data
 import msgspec

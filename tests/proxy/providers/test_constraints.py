@@ -1,4 +1,4 @@
-"""Clients of one format at providers of another, whose constraints the gateway meets and names."""
+"""Converted requests meet the constraints of their provider, and the changes are reported."""
 
 import json
 from collections.abc import Iterable

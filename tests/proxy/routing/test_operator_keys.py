@@ -1,4 +1,4 @@
-"""The operator's key is sent to its provider, the default upstream, and URLs that the operator names."""
+"""The operator's key is sent only to its provider, the default upstream, and URLs of the operator."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

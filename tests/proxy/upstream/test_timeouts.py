@@ -1,4 +1,4 @@
-"""Timeouts of providers that send nothing, or nothing but keep-alives."""
+"""Timeouts of providers that send nothing, or only keep-alives."""
 
 import asyncio
 import time

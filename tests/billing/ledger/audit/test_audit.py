@@ -256,7 +256,7 @@ def test_sums_of_deleted_keys_are_combined(key: ApiKey) -> None:
 
 
 async def forget_windows(harness: LedgerHarness, key: ApiKey) -> None:
-    """Remove all windows from the reservations, and their amounts from the windows."""
+    """Remove the windows from all reservations, and the reserved amounts from all windows."""
     if not configured.ENV.redis_url:
         await Reservation.objects.aupdate(windows="")
         await BudgetWindow.objects.aupdate(reserved_nano=0)

@@ -13,7 +13,7 @@ from tests.support.redis_gateways import LONG_TIMEOUT, PROCESSES
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A Valkey server with an append-only file, for these tests alone: they kill it."""
+    """A Valkey server with an append-only file. Only these tests use it, because they kill it."""
     with valkey_server(append_only=True) as server:
         yield server
 

@@ -11,7 +11,10 @@ TIMEOUT_S = 20.0
 
 
 async def test_command_after_disconnect_fails_as_not_sent() -> None:
-    """Check a command in the moment of the loss, too: it has no effect, and may be sent again."""
+    """A command at the moment of the disconnect fails in the same way.
+
+    It has no effect, and may be sent again.
+    """
     ended = asyncio.Event()
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Damaged data in Redis and unsent records of dead processes affect nothing else and are charged once."""
+"""Damaged data affects only itself, and unsent records of dead processes are charged once."""
 
 import asyncio
 import math
@@ -52,8 +52,8 @@ async def test_unsent_records_of_a_stopped_process_are_written_by_another(
 ) -> None:
     """Each record counts once, in a window that was open then and in one that opens before it is sent.
 
-    The same holds if Redis has lost its last writes: on a busy disk, they may not be in the file when it
-    replies.
+    This is also true if Redis has lost its last writes. On a busy disk, Redis may reply before they are in
+    the file.
     """
     monkeypatch.setattr(epochs, "REBUILD_GRACE_S", 0.5)
     budget_limit, younger_budget = (

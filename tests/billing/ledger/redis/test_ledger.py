@@ -216,7 +216,10 @@ async def test_repeated_settlement_counts_once(gateways: list[RedisLedger], key:
 async def test_record_unknown_to_redis_is_written_once(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    """Redis has no reservation and no dedup marker: only the stream, and later SQL, has the record."""
+    """Redis has neither the reservation nor a dedup marker.
+
+    The record is only in the stream, and later in SQL.
+    """
     budget_limit = await sync_to_async(budget)(key, 10)
     grant = await reserve(gateways[0], reserve_request(key, budget_limit))
     assert isinstance(grant, tuple)

@@ -1,4 +1,4 @@
-"""The ledger on Redis while servers are killed, emptied, paused and cut off: nothing lost or doubled."""
+"""The ledger on Redis loses and doubles nothing while servers are killed, emptied, paused or cut off."""
 
 import asyncio
 import random
@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True), ne
 
 @dataclass
 class Load:
-    """Requests through all gateways. Each reserves PRICE, and costs a part of it or all."""
+    """Requests through all gateways. Each request reserves PRICE, and costs at most this amount."""
 
     gateways: list[RedisLedger]
     key: ApiKey
@@ -337,7 +337,7 @@ async def test_background_tasks_survive_any_failure() -> None:
 async def test_limits_work_after_redis_clock_was_set_back(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    """Counts in future buckets would stay for as long as requests come."""
+    """Otherwise, counts in buckets of the future would stay as long as requests arrive."""
     limits = (RateLimit(f"k{key.pk}", requests=2, tokens=100),)
     ahead = int((time.time() + 3600) / BUCKET_S)
     with redis.Redis.from_url(server.url) as store:
@@ -352,7 +352,7 @@ async def test_limits_work_after_redis_clock_was_set_back(
 async def test_first_request_of_a_project_does_not_wait_for_hung_redis(
     gateways: list[RedisLedger], key: ApiKey, server: Server, is_open: bool
 ) -> None:
-    """Check its record too. The lookup of the epoch goes on when Redis resumes."""
+    """The test checks its record too. The lookup of the epoch continues when Redis resumes."""
     ledger = RedisLedger(server.url)
     await ledger.start()
     assert key.project_id not in ledger.epochs.by_project

@@ -80,7 +80,7 @@ class Authority:
         )
 
     def sign(self, subject: str, key: ec.EllipticCurvePublicKey, host: str | None) -> x509.Certificate:
-        """Sign a certificate for an address, or for an authority if `host` is None."""
+        """Sign a certificate for an address, or for a certificate authority if `host` is None."""
         now = dt.datetime.now(dt.UTC)
         issuer, owner = (
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (self.name, subject)
@@ -97,7 +97,7 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256())
 
     def issue(self, host: str) -> tuple[Path, Path]:
-        """Issue a certificate; return its file and that of its key."""
+        """Issue a certificate, and return its file and the file of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate_file, key_file = (
             self.home / f"{self.name}-{host}.pem",
@@ -163,7 +163,7 @@ async def ping(url: str) -> bytes:
 
 
 async def users(url: str) -> dict[str, object]:
-    """Return the results of everything else that uses Redis, by its name."""
+    """Return the results of all other Redis clients of the gateway, by name."""
     variables = {
         "GATEWAY_TEST_DATABASE_URLS": "postgresql://nobody@127.0.0.1:1/none",
         "GATEWAY_TEST_REDIS_URLS": url,

@@ -40,7 +40,7 @@ BATCH_DELAY_S = 0.25
 
 @asynccontextmanager
 async def redis_down(server: Server, *, empty: bool = False) -> AsyncIterator[None]:
-    """Kill Redis, and start it again after the block. `empty`: Redis has lost its data then."""
+    """Kill Redis, and start it again after the block. If `empty` is true, Redis has lost its data."""
     await run_in_thread(partial(server.kill))
     try:
         yield
@@ -52,14 +52,14 @@ async def redis_down(server: Server, *, empty: bool = False) -> AsyncIterator[No
 
 
 async def kill(ledger: RedisLedger) -> None:
-    """End it as SIGKILL does: the kernel closes its connections."""
+    """End a process like SIGKILL, after which the kernel closes its connections."""
     await ledger.background_tasks.stop()
     for close in (ledger.client.close, ledger.record_store.close, ledger.drain_store.close):
         await close()
 
 
 async def expire_heartbeat(dead: RedisLedger, survivor: RedisLedger, server: Server) -> None:
-    """Let a process count as dead, as it does some time after its last heartbeat."""
+    """Make a process count as dead, as if its last heartbeat were too long ago."""
     with redis.Redis.from_url(server.url) as store:
         store.delete(heartbeat_key(dead.process_id))
     await eventually(partial(has_reaped, survivor))
@@ -159,7 +159,7 @@ async def test_records_of_a_killed_process_count_once(
 
 
 async def all_collected(gateways: list[RedisLedger]) -> bool:
-    """Collect in all processes at once, as they do when they notice the end of an outage together."""
+    """Collect unsent records in all processes at once, as if all had detected the end of an outage."""
     await asyncio.gather(*(ledger.client.probe_if_open() for ledger in gateways), return_exceptions=True)
     # A process that read a row but did not reach Redis retries that record on its own.
     await asyncio.gather(
@@ -203,7 +203,7 @@ async def test_settlement_executed_after_its_timeout_counts_once(
 async def test_records_sent_by_several_processes_count_once(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    """The process is alive and sends its own records to Redis while others send them too."""
+    """The process is alive, and sends its records to Redis while other processes send them too."""
     budget_limit = await sync_to_async(budget)(key, 900)
     for ledger in gateways:
         await ledger.background_tasks.stop()
@@ -231,7 +231,7 @@ async def test_records_sent_by_several_processes_count_once(
 async def test_reservation_of_a_process_killed_in_an_outage_is_estimated(
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch, empty: bool
 ) -> None:
-    """Redis may come back without the reservation. A process that only seemed dead corrects the estimate."""
+    """Redis may return without the reservation. If the process only seemed dead, it corrects the estimate."""
     monkeypatch.setattr(epochs, "REBUILD_GRACE_S", 0.5)
     budget_limit, frozen = await sync_to_async(budget)(key, 9), gateways[0]
     grant = await admit(frozen, key, budget_limit)

@@ -1,4 +1,4 @@
-"""Unsent records of a process: nothing stops them from being sent or saved, or its heartbeat."""
+"""Unsent records are sent or saved, and heartbeats are sent, whatever fails."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""Thinking of other vendors, as clients of the Messages API get it: complete and streamed."""
+"""Thinking of other vendors in responses and streams to clients of the Messages API."""
 
 import json
 from typing import Any

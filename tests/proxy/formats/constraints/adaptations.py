@@ -1,4 +1,4 @@
-"""Requests as they are adapted to destinations, for tests of single rules."""
+"""Adapted requests, for tests of single rules."""
 
 from typing import Any
 
@@ -27,12 +27,12 @@ def gemini(model: str = "gemini-2.5-flash") -> Destination:
 
 
 def adapted(destination: Destination, **settings: Any) -> AdaptedRequest:
-    """Return a short request with these settings as the destination gets it."""
+    """Return a short request with these settings, adapted to the destination."""
     return adapt(Request(**{"model": destination.model, "messages": HI} | settings), destination)
 
 
 def adapted_schema(destination: Destination, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a tool as the destination gets it."""
+    """Return the schema of a tool, adapted to the destination."""
     tool = adapted(destination, tools=(Tool(name="f", schema=schema),)).request.tools[0]
     assert isinstance(tool, Tool) and tool.schema is not None
     return tool.schema

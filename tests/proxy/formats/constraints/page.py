@@ -1,4 +1,4 @@
-"""The page `docs/vendor-constraints.md`, written from the table.
+"""Generator of the page `docs/vendor-constraints.md` from the table of constraints.
 
 `python -m tests.proxy.formats.constraints.page` writes it.
 """

@@ -1,4 +1,4 @@
-"""Messages of a request, as a destination accepts them: roles, fields, media, marks for the cache."""
+"""Adaptation of messages to a destination: roles, fields, media and prompt cache breakpoints."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The table and its page: every row is in it, with a source and a date."""
+"""The page of constraints contains every row of the table, with a source and a date."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Responses give the client its own names back, whole and streamed, in every pair of formats."""
+"""Responses and streams contain the client's original names again, in every pair of formats."""
 
 import json
 from typing import Any

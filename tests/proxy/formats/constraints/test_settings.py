@@ -1,4 +1,4 @@
-"""Settings of a request as its destination accepts them, and how they are named."""
+"""Adaptation of settings to a destination, and the names of changed settings."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tools, their choice and their schemas, as a destination accepts them."""
+"""Adaptation of tools, tool choices and schemas to a destination."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""No request that leaves is rejected: the checker reads every recorded and generated one."""
+"""Vendors accept every adapted request: the checker finds no violation in recorded and generated ones."""
 
 import json
 from typing import get_args
@@ -22,7 +22,7 @@ destinations = pytest.mark.parametrize("destination", DESTINATIONS, ids=label)
 
 
 def rejected(request: Request, destination: Destination) -> list[str]:
-    """Return what the vendor rejects in a request; nothing if the gateway itself rejects it."""
+    """Return what the vendor rejects in a request; empty if the gateway itself rejects the request."""
     request = replace(request, model=destination.model)
     try:
         body = render_for(request, destination).body

@@ -39,5 +39,5 @@ def label(destination: Destination) -> str:
 
 
 def render_for(request: Request, destination: Destination) -> RenderedRequest:
-    """Return the request as a vendor gets it, with the quirks of its row in the catalog."""
+    """Render a request for a vendor, with the quirks in the vendor's row of the catalog."""
     return render_adapted(request, destination, PROVIDERS[destination.provider].quirks)

@@ -89,9 +89,6 @@ RESPONSE_CAPABILITIES: dict[str, frozenset[str]] = {
 SHOWN_BY_DEFAULT_ELSEWHERE = frozenset(
     {"media in results", "instructions in the middle", "free text", "several names", "names of formats"}
 )
-"""Features that a format without them expresses in another place.
-
-An image stands beside its result, an instruction at the head, a schema's purpose in the schema.
-"""
+"""Features that other formats express in another place."""
 REFUSED = frozenset({"addresses of files", "n"})
-"""Features for which a request may be rejected if a format lacks them."""
+"""Features for which a request may be rejected if the target's format does not have them."""

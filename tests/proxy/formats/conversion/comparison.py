@@ -32,7 +32,7 @@ from tests.proxy.formats.golden.builders import PDF_DOCUMENT, SCHEMA
 
 
 def expected_subset(request: Request, words: frozenset[str]) -> Request:
-    """Return the request without what these formats cannot express."""
+    """Return the request with only the features that both formats support."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(Request)}
     head = (
         ()
@@ -124,7 +124,7 @@ def expected_reasoning(reasoning: Reasoning | None, words: frozenset[str]) -> Re
 
 
 def normalize_request(request: Request, words: frozenset[str]) -> dict[str, Any]:
-    """Return what a request means in these formats, however its parts are cut."""
+    """Return the content of a request in a form in which equal requests are equal, however they are split."""
     request = expected_subset(request, words)
     choice, format = request.tool_choice or ToolChoice(), request.response_format
     return {
@@ -163,7 +163,7 @@ def normalize_turns(messages: tuple[Message, ...]) -> list[tuple[str, list[Any]]
 
 
 def add(parts: list[Any], part: Any) -> None:
-    """Join adjacent texts, unless a cache mark stands between them."""
+    """Add a part. Join adjacent texts, unless there is a prompt cache breakpoint between them."""
     last = parts[-1] if parts else None
     if isinstance(part, Text) and isinstance(last, Text) and not last.cache:
         parts[-1] = replace(part, text=last.text + part.text)
@@ -203,7 +203,7 @@ def normalize_part(part: Any) -> Any:
 
 
 def value_of(text: str) -> Any:
-    """Return a result as Gemini does, which reads an object and writes it back as its own JSON."""
+    """Return the decoded text of a result, because Gemini's format changes white space in JSON objects."""
     try:
         return json.loads(text)
     except ValueError:
@@ -211,7 +211,7 @@ def value_of(text: str) -> Any:
 
 
 def normalize_response(response: Response, words: frozenset[str]) -> dict[str, Any]:
-    """Return what a response means in these formats."""
+    """Return the content of a response in a form in which equal responses are equal."""
     choices = response.choices if "several answers" in words else response.choices[:1]
     return {
         "choices": [normalize_choice(choice, words) for choice in choices],

@@ -128,7 +128,10 @@ def requests(draw: st.DrawFn) -> Request:
 
 @st.composite
 def conversations(draw: st.DrawFn, tools: tuple[Tool, ...]) -> tuple[Message, ...]:
-    """Generate turns of user and model; every call is answered at once, and the user has the last turn."""
+    """Generate turns of user and model.
+
+    Each call gets its result in the next turn, and the last turn is the user's.
+    """
     messages: list[Message] = []
     results: list[ToolResult] = []
     for number in range(draw(st.integers(0, 2))):

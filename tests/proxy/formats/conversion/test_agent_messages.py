@@ -27,7 +27,7 @@ def message(payload: str) -> Body:
 
 @pytest.mark.parametrize("provider", OTHERS)
 def test_payload_of_another_vendor_is_a_text(provider: str) -> None:
-    """The model's argument is what OpenAI would have encrypted."""
+    """The payload is the plain text of an argument that OpenAI would have encrypted."""
     body = convert_request(
         "openai_responses", provider, openai_responses_request(message("Count the files."))
     ).body

@@ -45,7 +45,7 @@ CITED = Text(
 PARTS: tuple[Part, ...] = (Thinking(text="Hm.", origin="gemini"), LEAD, CITED)
 ANSWER = Response(id="a", model="m", choices=(Choice(parts=PARTS),))
 WITHOUT_PLACES = ("anthropic",)
-"""Formats in which a citation applies to all the text of its block."""
+"""Formats in which a citation applies to the whole text of its block."""
 
 
 def events(parts: tuple[Part, ...]) -> list[Event]:
@@ -90,7 +90,7 @@ def collected(events: list[Event]) -> list[Text]:
 
 
 def sources(texts: list[Text]) -> list[tuple[str, str, str]]:
-    """Return page, title and cited text of each citation."""
+    """Return the page, the title and the cited text of each citation."""
     found = [
         (text.text[slice(*cited.span(len(text.text)))], cited) for text in texts for cited in text.citations
     ]

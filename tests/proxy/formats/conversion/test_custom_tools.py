@@ -1,4 +1,4 @@
-"""Tools that take free text, such as Codex's apply_patch, at providers that know functions only."""
+"""Tools that take free text, such as Codex's apply_patch, at providers that support only functions."""
 
 import json
 from typing import Any
@@ -38,7 +38,7 @@ def rendered_request(turn: dict[str, Any]) -> Request:
 
 
 def streamed_response(provider: str, turn: dict[str, Any]) -> dict[str, Any]:
-    """Return the turn as the provider reads it."""
+    """Return the assistant's turn as the provider receives it."""
     rendered = CODECS[provider].render_request(rendered_request(turn), Quirks())
     assert "tools" not in rendered.dropped
     body: dict[str, Any] = rendered.body

@@ -1,4 +1,4 @@
-"""Each part of a request is expressed otherwise, named as dropped, or rejected, never lost silently."""
+"""Every part of a request is converted, reported as dropped, or rejected. Nothing is lost silently."""
 
 import json
 from typing import Any

@@ -1,6 +1,6 @@
-"""The golden matrix: every client format to every provider format, in every scenario.
+"""The golden matrix: conversions between all pairs of formats, in every scenario.
 
-The inputs are in `golden/` as the vendors write them. The expected result of each pair is there too, in a
+The inputs are in `golden/`, in the form of each vendor. The expected result of each pair is there too, in a
 cell.
 """
 
@@ -93,7 +93,7 @@ def test_stream_is_converted_as_recorded(scenario: str, sender: str, receiver: s
 
 
 def test_only_gemini_parts_of_text_differ_in_streams() -> None:
-    """The signature comes with the last piece of a text, and texts that follow each other are one text."""
+    """Streams have the signature in the last piece of a text, and adjacent texts are one text."""
     different = {
         (scenario, sender)
         for scenario in RESPONSES

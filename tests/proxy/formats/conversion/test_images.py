@@ -1,4 +1,4 @@
-"""Generated images for clients whose SDKs read them as bytes."""
+"""Generated images for clients whose SDKs decode them."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Round trips from one format to another and back keep what both can express, by `capabilities.py`."""
+"""Round trips from one format to another and back keep everything that both formats support."""
 
 import itertools
 import json
@@ -29,12 +29,12 @@ from tests.proxy.formats.scenarios import collect_response, events
 
 QUIRKS = Quirks()
 ROUND_TRIP_EXCEPTIONS = (Phase.explicit, Phase.reuse, Phase.generate)
-"""Shrinking is off: a failing request is shown as it was found, because making it smaller takes minutes."""
+"""Without shrinking: a failing request is shown as it was found, because shrinking it takes minutes."""
 PAIRS = pytest.mark.parametrize(("here", "there"), list(itertools.permutations(FORMATS, 2)))
 
 
 def render_and_parse(format: str, request: Request) -> Request:
-    """Return a request as it is read after it was written."""
+    """Render a request in a format, and parse the result."""
     body = CODECS[format].render_request(request, QUIRKS).body
     read: Request = CODECS[format].parse_request(parse_object(json.dumps(body).encode()), "m", request.stream)
     return read

@@ -1,4 +1,4 @@
-"""Results that a client sends twice reach the provider once, in this format and converted."""
+"""Results that a client sends twice reach the provider once, passed through and converted."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def body_of(*turns: tuple[str, list[Json]]) -> bytes:
 
 
 def sent(body: bytes) -> list[list[Json]]:
-    """Return the parts that are passed on in the same format."""
+    """Return the parts that the provider receives if the request passes through."""
     upstream = json.loads(GenerateContentRequest(body, MODEL).upstream_body(MODEL, None, Quirks()))
     return [content["parts"] for content in upstream["contents"]]
 

@@ -1,4 +1,4 @@
-"""Thoughts and signatures of Gemini's clients, which keep each streamed chunk as a content."""
+"""Thoughts and signatures from clients of Gemini, which store each chunk of a stream as a content."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Bodies of clients and providers in each format, around the part that a scenario tests."""
+"""Builders of complete bodies in each format, around the part that a scenario tests."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def turn(role: str, *parts: Body) -> Body:
 
 
 def function(name: str = "get_weather", **more: Any) -> Body:
-    """Return a function's declaration; each format puts the schema in another field."""
+    """Return the declaration of a function. Each format has another field for the schema."""
     return {"name": name, "description": "Weather of a city", **more}
 
 

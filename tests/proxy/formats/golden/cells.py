@@ -1,4 +1,4 @@
-"""The cells of the matrix: the results of each scenario, and how they are written.
+"""The cells of the golden matrix: computation, reading and writing of each scenario's results.
 
 `python -m tests.proxy.formats.golden.cells` writes the file of every scenario that has none. To update a
 cell, delete its file, write it again, and read it before you commit it.
@@ -63,7 +63,7 @@ RUNS_TOOLS = Quirks(server_tools=frozenset({"web_search", "web_fetch", "code_exe
 
 
 def declared(format: str, body: Body) -> tuple[Tool | ServerTool, ...]:
-    """Return the tools that a client of a format declares in its vendor's own way."""
+    """Return the vendor tools that a client of a format declares."""
     tools: tuple[Tool | ServerTool, ...] = CODECS[format].parse_request(body, "m", False).tools
     return tools
 
@@ -83,13 +83,13 @@ GENERATED_ID = re.compile(
 )
 TIME_FIELDS = ("created", "created_at", "completed_at", "createTime")
 COMPARED_FIELDS = ("id", "object", "model", "status", "incomplete_details", "output", "usage")
-"""Fields of a Responses response that come from the provider; the others repeat the request."""
+"""The fields of a Responses response that come from the provider. The others repeat the request."""
 
 Cell = dict[str, Any]
 
 
 def request_cell(client: str, provider: str, body: Body, quirks: Quirks) -> Cell:
-    """Return the upstream request for a client's request, or why it is rejected."""
+    """Return the upstream request for a client's request, or the reason why it is rejected."""
     parsed = CODECS[client].parse_request(parse_object(encode_body(body)), "m", False)
     try:
         rendered = render_adapted(parsed, Destination("compatible", provider, "m"), quirks)
@@ -147,7 +147,7 @@ def comparable(response: Body) -> Body:
 
 
 def without_generated_values(value: Any) -> Any:
-    """Return the value without what differs in each run: generated ids and times."""
+    """Return the value without generated ids and times, which differ in each run."""
     match value:
         case dict():
             return {
@@ -166,7 +166,7 @@ def without_generated_values(value: Any) -> Any:
 
 
 def readable_seal(sealed: Iterable[Thinking]) -> str:
-    """Return what a seal holds, as its cell shows it."""
+    """Return the content of a seal in a form for cells."""
     shown = (
         {name: value for name, value in asdict(thinking).items() if value is not None} for thinking in sealed
     )
@@ -203,7 +203,7 @@ def read(kind: str, scenario: str) -> dict[tuple[str, str], Cell]:
 
 
 def write(kind: str, scenario: str, cells: dict[tuple[str, str], Cell]) -> None:
-    """Write for each receiver what it gets from which senders; senders with the same result share a cell."""
+    """Write the file of a scenario. For each receiver, senders with the same result share a cell."""
     rows = {
         receiver: group_rows({sender: cell for (sender, to), cell in cells.items() if to == receiver})
         for receiver in FORMATS

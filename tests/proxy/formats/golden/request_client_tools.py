@@ -1,4 +1,4 @@
-"""Requests with tools of a vendor's own type that the client runs, and their calls in a history."""
+"""Requests with typed tools, and with calls of typed tools in the history."""
 
 from typing import Any
 

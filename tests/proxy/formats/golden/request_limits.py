@@ -1,4 +1,4 @@
-"""Requests that their own vendor accepts, and that others reject: see `docs/vendor-constraints.md`."""
+"""Requests that the client's vendor accepts and others reject (`docs/vendor-constraints.md`)."""
 
 import json
 from typing import Any

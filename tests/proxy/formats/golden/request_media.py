@@ -1,4 +1,4 @@
-"""Requests with images and files, as data, by URL or by a vendor's id, and with cache marks."""
+"""Requests with images and files, as data, by URL or by id, and with prompt cache breakpoints."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Requests with thinking: settings, and signatures that return to their origin in a tool loop."""
+"""Requests with thinking: settings, and signatures that are sent back to their origin in a tool loop."""
 
 import base64
 from typing import Any
@@ -37,7 +37,7 @@ CHAT_THINKING = Thinking(text="Hm.", origin="openai_chat")
 
 
 def in_url_safe_base64(signature: str) -> str:
-    """Return a tag of earlier versions as Google's SDK sends it back."""
+    """Return a seal of earlier versions in the form in which Google's SDK sends it back."""
     return base64.urlsafe_b64encode(signature.encode()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Requests with tools that the provider runs, and with what such tools left in a history."""
+"""Requests with server tools, and with calls and results of server tools in the history."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Responses with text: complete, cut off, refused, blocked, cited, counted, several choices."""
+"""Responses with text, by their end, citations, usage and number of choices."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Responses with code that the provider ran, and with calls of tools of a vendor's type or group."""
+"""Responses with code that the provider has run, and with calls of vendor tools."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Readers of streams: they put together a response from events as the vendors' documents say."""
+"""Readers of streams, which join events into a response, following the vendors' documentation."""
 
 import json
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def merge_tool_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
 
 
 def openai_responses(events: list[Body]) -> Body:
-    """Return the complete response of the last event; the events before it must agree with it."""
+    """Return the complete response in the last event. Assert that the earlier events agree with it."""
     response: Body = events[-1]["response"]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == response[
@@ -130,7 +130,7 @@ def anthropic(events: list[Body]) -> Body:
 
 
 def input_of(text: str) -> Body:
-    """Return the call's input, or the text if it was cut off and is not JSON."""
+    """Return the decoded input of a call, or the text if it is not valid JSON."""
     try:
         value: Body = json.loads(text or "{}")
     except ValueError:
@@ -174,9 +174,9 @@ def gemini(events: list[Body]) -> Body:
 
 
 def add_gemini_part(parts: list[Body], part: Body) -> None:
-    """Add a part; pieces of a text join, and the signature belongs to the whole text.
+    """Add a part. Join the pieces of a text, which share one signature.
 
-    Empty pieces are skipped.
+    Empty pieces are ignored.
     """
     last = parts[-1] if parts else {}
     if part == {"text": ""}:

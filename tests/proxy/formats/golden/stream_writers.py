@@ -1,4 +1,4 @@
-"""Writers of streams: they stream a response as each vendor documents it, without our encoders."""
+"""Writers of streams that follow each vendor's documentation and do not use the gateway's encoders."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -145,7 +145,7 @@ def anthropic_event(name: str, **fields: Any) -> bytes:
 
 
 def anthropic_block(block: Body) -> tuple[Body, list[Body]]:
-    """Return a block as it begins, and its deltas."""
+    """Return the start of a block, and its deltas."""
     match block["type"]:
         case "text":
             deltas = [{"type": "text_delta", "text": piece} for piece in halves(block["text"])]
@@ -173,7 +173,7 @@ def anthropic_block(block: Body) -> tuple[Body, list[Body]]:
 
 
 def gemini(response: Body) -> Iterator[bytes]:
-    """Stream the parts of a candidate one by one, texts in pieces; metadata comes last."""
+    """Stream the parts of a candidate one after the other, with texts in pieces and metadata at the end."""
     head = {name: response[name] for name in ("modelVersion", "responseId")}
     for candidate in response.get("candidates", ()):
         for part, beside in gemini_parts(candidate):

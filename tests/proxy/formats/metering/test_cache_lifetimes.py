@@ -1,4 +1,4 @@
-"""Caches that are kept for long: what requests ask for, and what responses report."""
+"""Long lifetimes of prompt caches, in requests and in reported usage."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Streams that the provider ends before the response is complete, in a proper HTTP body."""
+"""Streams with a correct HTTP body that end before the response is complete."""
 
 import json
 from typing import Any
@@ -17,13 +17,13 @@ WITH_USAGE = {
         b'{"model": "m", "messages": [{}], "stream": true, "stream_options": {"include_usage": true}}'
     )
 }
-"""A request that asks for usage: all bytes pass as they come."""
+"""A request that asks for usage, so that all bytes of the stream pass unchanged."""
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 @pytest.mark.parametrize("kept", [0, 1, 2])
 def test_stream_that_ends_early_is_a_failure_in_every_format(name: str, kept: int) -> None:
-    """HTTP says that the body is complete; the format says that the response is not."""
+    """The body is complete by HTTP, but the response is not complete by its format."""
     end = b"\r\n\r\n" if name == "gemini" else b"\n\n"
     stream_events = stream_of(name).split(end)
     start = end.join([*stream_events[:kept], b""])
@@ -90,7 +90,7 @@ def test_text_naming_the_final_event_does_not_end_an_anthropic_stream() -> None:
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 def test_error_after_a_partial_event_is_a_separate_event(name: str) -> None:
-    """The provider's connection may break anywhere."""
+    """The connection to the provider may break at any byte."""
     meter, stream = WITH_USAGE.get(name, CLIENT_REQUESTS[name]).meter(), stream_of(name)
     passed = meter.feed(stream[: len(stream) // 2]) + meter.render_error_event(STREAM_INTERRUPTED, "req_1")
     last = passed.replace(b"\r\n", b"\n").split(b"\n\n")[-2]

@@ -1,4 +1,4 @@
-"""Reported service tiers and calls of providers' own tools, and the limits that requests set for them."""
+"""Reported service tiers and calls of server tools, and the limits that requests set for them."""
 
 import json
 from typing import Any
@@ -474,7 +474,10 @@ def test_reservation_counts_each_choice_and_the_prompt_once(call: ClientRequest,
 
 
 def test_usage_covers_all_choices() -> None:
-    """A provider reports the tokens of all choices together; without a report, each choice is counted."""
+    """A provider reports the tokens of all choices together.
+
+    Without a report, the gateway counts all choices.
+    """
     two = [{"index": index, "message": {"content": "four"}} for index in range(2)]
     assert chat_request(n=2, max_tokens=10).facts.max_output_tokens == 20
     assert measured_usage(chat_request(n=2), {"choices": two, "usage": CHAT_USAGE}).output == 7

@@ -1,4 +1,4 @@
-"""Pass-through and conversion read the same usage, in every form that servers report it in."""
+"""Pass-through and conversion read the same usage, in every form in which servers report it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Streams that report usage in each form that servers are known to use, with the usage to read."""
+"""Streams in each form in which servers report usage, with the usage that they report."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Chat completions as the tests write and read them."""
+"""Builders and readers of chat completions, for the tests of this folder."""
 
 import json
 from itertools import pairwise
@@ -68,7 +68,7 @@ def encode(events: list[Event], request: Request = CHAT_REQUEST) -> list[Any]:
 
 
 def parts_of(events: list[Event]) -> list[tuple[Any, str]]:
-    """Return each part with its text; fail if a part starts before another one has ended."""
+    """Return each part with its text. Fail if a part starts before the previous one has ended."""
     parts: list[tuple[Any, str]] = []
     is_open = False
     for event in events:

@@ -226,7 +226,7 @@ def test_event_data_joins_the_data_lines(event: bytes, data: bytes) -> None:
 def test_reasoning_models_get_the_limit_in_the_field_that_they_accept(
     model: str, quirks: Quirks, client_limits: dict[str, Any], limit: int | None, sent: dict[str, Any]
 ) -> None:
-    """The AI SDK's compatible provider and its users, such as opencode, know `max_tokens` only."""
+    """The AI SDK's provider for compatible servers, which opencode uses, sends only `max_tokens`."""
     body = json.dumps({"model": model, "messages": [{}], **client_limits}).encode()
     upstream = json.loads(ChatRequest(body).upstream_body(model, limit, quirks))
     assert upstream == {"model": model, "messages": [{}], **sent}

@@ -1,4 +1,4 @@
-"""Streams of OpenAI Chat Completions, and arbitrary bytes in their place."""
+"""Streams of OpenAI Chat Completions, and arbitrary bytes instead of a stream."""
 
 import json
 from typing import Any

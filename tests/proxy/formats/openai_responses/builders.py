@@ -1,4 +1,4 @@
-"""OpenAI Responses as the tests write and read them."""
+"""Builders and readers of Responses, for the tests of this folder."""
 
 import json
 from typing import Any
@@ -137,7 +137,7 @@ def decode(stream: bytes, cuts: list[int] | None = None) -> list[Event]:
 
 
 def parts_of(events: list[Event]) -> list[tuple[str, str, str | None]]:
-    """Return the complete parts, whatever pieces they came in."""
+    """Return the complete parts of a stream."""
     parts: list[tuple[str, str, str | None]] = []
     for seen in events:
         match seen:

@@ -1,4 +1,4 @@
-"""Generated images of OpenAI's tool: reserved before, then counted as reported or as documented."""
+"""Images of OpenAI's tool: their reservation, and their usage as reported or as documented."""
 
 import asyncio
 import json
@@ -74,7 +74,7 @@ def event(**fields: Any) -> bytes:
 
 
 def calls_in(response: dict[str, Any]) -> dict[str, int]:
-    """Return the billed calls of a response, which every way of reading must agree on."""
+    """Return the billed calls of a response. Assert that all ways to read the response agree."""
     usage, _ = request_limits().measure(json.dumps(response).encode())
     meter = request_limits(stream=True).meter()
     meter.feed(event(type="response.completed", response=response))

@@ -1,4 +1,4 @@
-"""Passed-through requests and streams of OpenAI Responses, and arbitrary JSON in their place."""
+"""Requests and streams of OpenAI Responses that pass through, and arbitrary JSON instead of them."""
 
 import json
 from typing import Any

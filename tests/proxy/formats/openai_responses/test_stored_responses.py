@@ -1,4 +1,4 @@
-"""The state of stored responses, and what compactions and token counts of Responses are measured by."""
+"""The state of stored responses, and the usage of compactions and token counts."""
 
 import json
 from typing import Any

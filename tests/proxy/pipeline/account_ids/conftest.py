@@ -67,7 +67,7 @@ def client_of(live: LiveGateway, project: Project) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Return an event: ids are stored once it is set."""
+    """Return an event. Ids are not stored until the event is set."""
     event, really_store = threading.Event(), IssuedIdQuerySet.store
 
     def keep(self: IssuedIdQuerySet, issued: Any) -> None:

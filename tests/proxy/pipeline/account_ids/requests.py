@@ -103,7 +103,7 @@ ISSUED: dict[str, tuple[str, dict[str, Any]]] = {
         said({"type": "text", "text": "Hi"}, thread={"type": "continue", "previous_message_id": "msg_1"}),
     ),
 }
-"""Requests that name the ids that `answer` below issues."""
+"""Requests that name ids in the responses of `answer`."""
 FILE = {"type": "file", "file_id": "file_1"}
 STORED_FILE = {
     "fileData": {
@@ -212,7 +212,7 @@ BEGIN: dict[str, dict[str, Any]] = {
     CHAT: said({"type": "text", "text": "Hi"}, audio={"format": "wav", "voice": "alloy"}),
     MESSAGES: said({"type": "text", "text": "Hi"}, thread={"type": "create"}),
 }
-"""A request in each format whose response issues ids."""
+"""A request in each format whose response contains ids."""
 
 
 def configure(**changes: Any) -> None:

@@ -113,7 +113,7 @@ def test_a_client_that_leaves_during_the_creation_is_charged(
 def test_a_call_whose_response_is_lost_is_charged_the_allowed_output(
     gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
-    """The provider goes on, whatever happens to the connection."""
+    """The provider continues the response even if the connection breaks."""
 
     async def close(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         assert request.transport is not None

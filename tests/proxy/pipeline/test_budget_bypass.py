@@ -132,7 +132,7 @@ def test_a_limit_in_another_spelling_is_not_sent_beside_the_gateways(
         url, json=body, headers={"authorization": f"Bearer {token_of(demo_project)}"}, timeout=20
     )
     assert (response.status_code, response.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
-    assert f"The field {name} is written" in response.json()["error"]["message"]
+    assert f"The field {name} must be written" in response.json()["error"]["message"]
     assert not upstream.requests and only_record().outcome == Outcome.INVALID_REQUEST
 
 

@@ -1,7 +1,7 @@
 """Pass-through of Anthropic Messages (platform.claude.com/docs/en/api/messages).
 
-The gateway forwards the client's bytes except for the fields that it must set, so it decodes only the fields
-that it must know.
+The gateway decodes only the fields that it must know. It changes only the fields that it must set, and
+forwards all other bytes of the client unchanged.
 """
 
 from collections.abc import Iterable, Iterator
@@ -150,7 +150,7 @@ class MessagesRequest:
 
 
 def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
-    """Return the bounds of a rendered request: its input tokens, and the calls of its server tools."""
+    """Return upper bounds for a rendered request: its input tokens, and its calls of server tools."""
     request = convert_json(body, RequestFields)
     extras = max_billable_extras(request)
     return RequestFacts(model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=extras)
@@ -182,7 +182,10 @@ def max_input_tokens(request: RequestFields) -> int:
 
 
 def capacity_tier(value: Any) -> str:
-    """Return the tier that `service_tier` asks for. It can only choose whether paid capacity is used."""
+    """Return the tier for the value of `service_tier`.
+
+    In this API, the field only says whether the request may use capacity that was paid in advance.
+    """
     tier = parse_tier(value)
     return tier if tier in KNOWN_CAPACITY else UNREADABLE_TIER
 
@@ -199,9 +202,9 @@ def requested_speed(value: Any) -> str:
 
 
 def requested_region(value: Any) -> str:
-    """Return the region that a request asks for, as the tier that has its price.
+    """Return the service tier with the price of the region that a request asks for.
 
-    It is empty for any region. Source: platform.claude.com/docs/en/manage-claude/data-residency.
+    It is empty if the request allows any region (platform.claude.com/docs/en/manage-claude/data-residency).
     """
     match normalize_region(value):
         case "" | "global":

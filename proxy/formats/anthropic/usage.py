@@ -1,4 +1,4 @@
-"""Parse and render token counts, and count the output.
+"""Usage of responses, parsed and rendered, and the gateway's own count of output.
 
 In this format, `input_tokens` does not include the cached tokens of the prompt.
 """
@@ -37,7 +37,10 @@ from proxy.formats.neutral import MAX_TOKENS, NO_DEFAULTS, Usage, UsageDefaults,
 WEB_SEARCH_BLOCK, SEARCH_COUNT = ("server_tool_use", "web_search"), "web_search_requests"
 STANDARD_TIER, US_REGION = "standard", "us"
 ANY_REGION = ("", "global", "not_available")
-"""Values of `inference_geo` in a response that may have run anywhere, or whose model has no regions."""
+"""Values of `inference_geo` that name no single region.
+
+The response may have run anywhere, or its model does not have regions.
+"""
 ITERATIONS_IN_TOTALS = ("message", "fallback_message")
 """Types of iterations whose tokens are included in the totals."""
 SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
@@ -67,7 +70,7 @@ class StreamUsage(UsageReader):
     def report(self, value: Any, *, is_last: bool) -> None:
         """Merge reported usage, unless its counts are not plausible.
 
-        `is_last`: the event ends the message.
+        `is_last` is true if the event ends the message.
         """
         wire = wire_usage(value)
         if wire is None:
@@ -83,7 +86,7 @@ class StreamUsage(UsageReader):
             self.has_final_searches = is_last and (self.has_final_searches or states_searches(wire))
 
     def is_final(self, wire: WireUsage) -> bool:
-        """Return whether a usage reports the output. If output has arrived, zeros are not a report."""
+        """Return whether a usage reports the output. Zeros do not, if output has arrived."""
         counts = [as_count(getattr(wire, name)) for name in TokenCounts.__struct_fields__]
         return states_output(wire) and (any(counts) or not self.output_tokens)
 
@@ -107,10 +110,9 @@ class StreamUsage(UsageReader):
 
 
 def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, and 0.
+    """Return the reported usage and 0, or None and the gateway's count of output tokens.
 
-    If it reports none, return None and the gateway's own count of output tokens. If the content cannot be
-    decoded, the count is estimated from the length of the body.
+    If the content cannot be decoded, the count is estimated from the length of the body.
     """
     try:
         response = decode_available_fields(body)
@@ -177,7 +179,7 @@ def usage_from_wire(wire: WireUsage, defaults: UsageDefaults) -> Usage | None:
 def parse_usage(value: Any, content: Any, defaults: UsageDefaults = NO_DEFAULTS) -> Usage | None:
     """Return the usage of a complete response with this content; None unless it reports the output.
 
-    Only the start of a stream may omit the output.
+    Only a usage at the start of a stream may omit the output.
     """
     wire = wire_usage(value)
     if wire is None or not states_output(wire):
@@ -212,9 +214,8 @@ def states_output(wire: WireUsage) -> bool:
 def parse_service_tier(wire: WireUsage, defaults: UsageDefaults) -> str:
     """Return the service tier of the response: what it reports, and what it leaves out as requested.
 
-    Fast mode has its own prices, so it becomes a tier, although the vendor does not call it one (docs, "Fast
-    mode", "Pricing"). The name of the tier includes the region of inference, unless it is any region (docs,
-    "Data residency").
+    Fast mode becomes a tier, because it has its own prices (docs, "Fast mode", "Pricing"). The name of the
+    tier includes the region of inference, unless it is any region (docs, "Data residency").
     """
     speed = parse_tier(wire.speed) or defaults.speed
     region = normalize_region(wire.inference_geo) or defaults.region

@@ -10,7 +10,7 @@ MAX_COUNT_DIGITS = 12
 
 
 def estimate_tokens(byte_count: int) -> int:
-    """Return the estimated tokens of text with this many bytes.
+    """Return the estimated number of tokens in a text with this many bytes.
 
     Most providers send one token in each chunk. Longer text has about four bytes in each token.
     """
@@ -48,7 +48,8 @@ def as_counts(wire: Any, *names: str) -> list[int] | None:
 def input_and_output(given: Any, made: Any, total: Any) -> tuple[int, int] | None:
     """Return the counts of input and output tokens.
 
-    The result is None if one of them has a wrong type, or is neither reported nor implied by the total.
+    If the output is not reported, it is computed from the total. The result is None if a count has a wrong
+    type or cannot be determined.
     """
     input, output, all_tokens = as_count(given), as_count(made), as_count(total)
     if made is None and input is not None and all_tokens is not None:
@@ -64,8 +65,8 @@ def detail_count(details: Any, name: str) -> int:
 def cache_writes(details: Any, lifetime: str = "") -> tuple[int, int]:
     """Return the tokens written to OpenAI's cache, and the part that OpenAI keeps for 12 hours.
 
-    They are in the details of the input. `lifetime` is that of all writes if the details do not report the
-    lifetimes. All other writes are kept for 30 minutes (types of the SDK,
+    `details` are the details of the input count. If they do not report lifetimes, `lifetime` is assumed for
+    all writes. OpenAI keeps the other writes for 30 minutes (the SDK's type
     `InputTokensDetailsCacheWriteTokensDetails`).
     """
     by_lifetime = details.get("cache_write_tokens_details") if isinstance(details, dict) else None
@@ -76,7 +77,7 @@ def cache_writes(details: Any, lifetime: str = "") -> tuple[int, int]:
 
 
 def render_cache_writes(usage: Usage) -> dict[str, Any]:
-    """Render cache writes in OpenAI's form. The lifetimes are included if some writes have a long one."""
+    """Render cache writes in OpenAI's form, with details by lifetime if some are kept for 12 hours."""
     rendered: dict[str, Any] = {"cache_write_tokens": usage.cache_write}
     if usage.cache_write_12h:
         shorter = usage.cache_write - usage.cache_write_12h

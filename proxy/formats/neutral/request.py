@@ -22,9 +22,9 @@ class Reasoning(Frozen, frozen=True, kw_only=True):
     """The setting for how much the model thinks.
 
     `effort` is none, minimal, low, medium, high or xhigh. `budget` is in tokens; -1 means that the model
-    decides. If both are unset, reasoning is on and the model decides. `visible` is whether the client wants
-    to see the thinking or a summary of it. If it is None, `shown_by_default` is whether the client's vendor
-    shows the thinking by default.
+    decides. If both are unset, reasoning is on and the model decides. `visible` says whether the client wants
+    to see the thinking or a summary of it. If it is None, `shown_by_default` says whether the client's vendor
+    shows thinking by default.
     """
 
     effort: str | None = None
@@ -87,9 +87,9 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     `max_input_tokens` is an upper bound. `max_output_tokens` is the client's limit for all choices together,
     or None. `min_output_tokens` is the lowest limit of one choice that the provider accepts. `n` is the
     requested number of choices. `service_tier` is the requested tier: `auto` if the provider chooses, empty
-    for the standard tier. `requested_tiers` are the fields that ask for a tier, or for something else that
-    changes the price as a tier does, each with that tier. `usage_defaults` are charged if the
-    response does not report them. `max_billable_extras` limits by kind what else is billed (see `Usage`).
+    for the standard tier. `requested_tiers` are the fields that ask for a tier, each with its tier. Some ask
+    for something else that changes the price like a tier. `usage_defaults` are charged if the response does
+    not report them. `max_billable_extras` is the maximum of each kind of billable extras (see `Usage`).
     `unbounded_cost_fields` are fields whose cost has no known bound. `other_model_fields` are fields that
     allow other models to generate a part of the response. `writes_12h_cache` is true if the request may ask
     OpenAI to cache its prompt for 12 hours, which costs more. `fixed_max_output` is the maximum output of a

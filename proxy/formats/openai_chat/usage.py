@@ -57,10 +57,9 @@ class StreamUsage(UsageReader):
 
 
 def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, and 0.
+    """Return the reported usage and 0, or None and the gateway's count of output tokens.
 
-    If it reports none, return None and the gateway's own count of output tokens. If the choices cannot be
-    decoded, the count is estimated from the length of the body.
+    If the choices cannot be decoded, the count is estimated from the length of the body.
     """
     try:
         response = decode_available_fields(body)
@@ -84,7 +83,7 @@ def billed_items(body: bytes, _defaults: UsageDefaults) -> Usage:
 
 
 def choice_tokens(choice: dict[str, Any]) -> int:
-    """Return the gateway's count for one choice. The text of a text completion is in the choice itself."""
+    """Return the gateway's count of output tokens in one choice of a response or chunk."""
     return delta_tokens(choice.get("message") or choice.get("delta")) or estimate_tokens(
         text_bytes(choice.get("text"))
     )

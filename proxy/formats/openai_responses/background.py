@@ -1,4 +1,4 @@
-"""Responses that the provider stores: their paths, and the state of those that run in the background.
+"""Paths of stored responses, and the state of background responses.
 
 Sources: developers.openai.com/api/docs/guides/background ("Keep polling while the request is in the queued or
 in_progress state"), platform.openai.com/docs/api-reference/responses/object (`status`, `error`).
@@ -23,11 +23,14 @@ from proxy.formats.openai_responses.usage import (
 PENDING_STATUSES = ("queued", "in_progress")
 CANCELLED, FAILED = "cancelled", "failed"
 MAX_ID_LENGTH = 500
-"""A longer id is ignored: the gateway stores the ids of responses that it polls."""
+"""The maximum length of a response's id.
+
+The gateway stores ids of responses that it polls, and ignores longer ones.
+"""
 
 
 class StoredResponse(msgspec.Struct):
-    """The fields by which the state of a response is known."""
+    """The fields of a response that show its state."""
 
     id: Any = None
     status: Any = None
@@ -41,7 +44,8 @@ decode_stored_response = msgspec.json.Decoder(StoredResponse).decode
 class ResponseState:
     """The state of a response, as its provider reports it.
 
-    `fields` are the decoded fields that its usage is read from. `error_code` is that of a failed response.
+    `fields` are the decoded fields that contain its usage. `error_code` is empty unless the response has
+    failed.
     """
 
     id: str
@@ -51,12 +55,12 @@ class ResponseState:
 
     @property
     def is_pending(self) -> bool:
-        """Return whether the response goes on in the background."""
+        """Return whether the response continues in the background."""
         return self.status in PENDING_STATUSES
 
     @property
     def output_tokens(self) -> int:
-        """The gateway's own count of the output, if no usage is reported."""
+        """The gateway's count of output tokens. It is used if no usage is reported."""
         return output_tokens(self.fields.get("output"))
 
     def usage(self, defaults: UsageDefaults = NO_DEFAULTS) -> Usage | None:
@@ -64,7 +68,7 @@ class ResponseState:
         return reported_or_none(parse_usage(self.fields, defaults))
 
     def billed_items(self, defaults: UsageDefaults) -> Usage:
-        """Return what is billed besides tokens if no usage is reported."""
+        """Return the billed items other than tokens, if no usage is reported."""
         return with_billed_items(Usage(), self.fields, defaults)
 
 
@@ -74,7 +78,7 @@ def response_path(id: str, action: str = "") -> str:
 
 
 def read_state(body: bytes) -> ResponseState | None:
-    """Return the state of the response in a body; None for a body that holds no response with an id."""
+    """Return the state of the response in a body; None if the body contains no response with an id."""
     try:
         wire = decode_lenient(decode_stored_response, body)
     except DECODE_ERRORS:
@@ -86,7 +90,7 @@ def read_state(body: bytes) -> ResponseState | None:
 
 
 def usage_fields(body: bytes) -> dict[str, Any]:
-    """Return the fields that the usage of a response is read from, as far as they can be decoded."""
+    """Return the fields of a response that contain its usage, as far as they can be decoded."""
     try:
         return decode_usage_fields(body)
     except DECODE_ERRORS:

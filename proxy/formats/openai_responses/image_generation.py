@@ -1,9 +1,10 @@
-"""Usage of OpenAI's image generation: tokens of another model than the requested one.
+"""Usage of OpenAI's image generation tool, which runs another model than the requested one.
 
 The image model reads text and images, and generates image tokens
 (developers.openai.com/api/docs/guides/image-generation, "Cost and latency"). A response reports the sums in
-`tool_usage.image_gen` (docs/api-reference/responses/object), which can leave calls out. Tokens that it does
-not report are estimated from the guide's tokens by size and quality, under kinds that say so.
+`tool_usage.image_gen` (docs/api-reference/responses/object), but some responses do not have this field. The
+gateway then estimates the tokens from the guide's table by size and quality, and the name of the kind says
+that it is an estimate.
 """
 
 import re
@@ -17,7 +18,7 @@ TOOL_TYPE = "image_generation"
 CALL_TYPE = "image_generation_call"
 DEFAULT_MODEL = "gpt-image-2.6-sunburst"
 MODEL_NAME = re.compile(r"[a-zA-Z0-9._-]{1,60}")
-"""Names that may be stored in usage records."""
+"""Model names that the gateway stores in usage records."""
 OLDER_MODELS = ("gpt-image-1", "chatgpt-image")
 OLDER_SIZES = {"1024x1024": 4160, "1024x1536": 6240, "1536x1024": 6208}
 SIZES = {
@@ -28,24 +29,28 @@ SIZES = {
     "2560x1440": 7370,
     "3840x2160": 13_342,
 }
-"""Tokens of an image in high quality, from the guide's table and calculator."""
+"""The tokens of an image in high quality, by size, from the guide's table and calculator."""
 OLDER_QUALITIES = {"low": (272, 4160), "medium": (1056, 4160)}
 QUALITIES = {"low": (196, 7024), "medium": (1, 4), "xhigh": (2, 1), "max": (4, 1)}
-"""Fraction of the tokens in high quality.
+"""The tokens of each quality, as a fraction of the tokens in high quality.
 
-The two qualities above high are undocumented. Each is assumed to double the tokens.
+OpenAI does not document the tokens of the two qualities above high. Each is assumed to double the tokens of
+the quality below.
 """
 STANDARD_SIZES = tuple(OLDER_SIZES)
 BOUNDED_SETTINGS = {
     *("type", "action", "background", "input_fidelity", "input_image_mask", "model", "moderation"),
     *("output_compression", "output_format", "partial_images", "quality", "size", "svg"),
 }
-"""Settings that the tokens of an image are estimated from, or do not depend on."""
+"""Settings for which the tokens of an image are known.
+
+Either the estimate uses the setting, or the tokens do not depend on it.
+"""
 STILL_FORMATS, KNOWN_QUALITIES = (None, "png", "webp", "jpeg"), (None, "auto", "high", *QUALITIES)
 PARTIAL_IMAGE_TOKENS = 100
 """Tokens of each partial image in a stream."""
 MAX_TEXT_INPUT_TOKENS, MAX_IMAGE_INPUT_TOKENS = 2_000, 12_500
-"""Assumed limits of an image's input: a prompt, and an image to edit.
+"""The assumed maximum input tokens for each image: of its prompt, and of an image to edit.
 
 Source: docs/guides/images-vision, "Calculating costs".
 """
@@ -64,15 +69,15 @@ def find_tool(tools: Any) -> dict[str, Any]:
 
 
 def has_unbounded_images(tools: Any) -> bool:
-    """Return whether the tokens of the images that these tools may generate are not known."""
+    """Return whether the gateway cannot estimate the tokens of the images that these tools may generate."""
     image_tools = [tool for tool in dict_items(tools) if tool.get("type") == TOOL_TYPE]
     return len(image_tools) > 1 or any(has_unbounded_tokens(tool) for tool in image_tools)
 
 
 def has_unbounded_tokens(tool: dict[str, Any]) -> bool:
-    """Return whether the tokens of an image with these settings are not known.
+    """Return whether the gateway cannot estimate the tokens of an image with these settings.
 
-    A GIF has several frames. An SVG is written by a model of text.
+    For example, a GIF has several frames, and a text model writes an SVG.
     """
     return (
         not tool.keys() <= BOUNDED_SETTINGS
@@ -87,7 +92,7 @@ def image_model(tool: dict[str, Any]) -> str:
 
 
 def max_usage(tool: dict[str, Any], image_count: int) -> dict[str, int]:
-    """Return the tokens to reserve for this number of images."""
+    """Return the tokens to reserve for this number of images, by kind."""
     model = image_model(tool)
     each = {
         "text_input": MAX_TEXT_INPUT_TOKENS,
@@ -98,7 +103,7 @@ def max_usage(tool: dict[str, Any], image_count: int) -> dict[str, int]:
 
 
 def image_usage(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
-    """Return the images of a response and the tokens used for them."""
+    """Return the number of images in a response and the tokens used for them, by kind."""
     tool = find_tool(tools)
     model = image_model(tool)
     made = [
@@ -126,7 +131,8 @@ def image_settings(item: dict[str, Any]) -> dict[str, Any]:
 def parse_image_usage(model: str, image_gen: Any) -> dict[str, int]:
     """Return the reported tokens in disjoint kinds.
 
-    Tokens without details count as the more expensive kind: input and output as images, none of it cached.
+    Tokens for which the response gives no details count as the most expensive kind: image tokens that are not
+    cached.
     """
     usage = image_gen if isinstance(image_gen, dict) else {}
     read, cached, drew = (usage.get(f"{name}_tokens_details") for name in ("input", "cached", "output"))
@@ -146,7 +152,9 @@ def parse_image_usage(model: str, image_gen: Any) -> dict[str, int]:
 def image_tokens(model: str, settings: dict[str, Any]) -> int:
     """Return the tokens of an image with these settings, and of the partial images before it.
 
-    An open size or quality counts as the most expensive; an open size as the largest of the standard sizes.
+    If the settings leave the quality open, the highest documented quality is assumed. If they leave the size
+    open, the standard size with the most tokens is assumed. For an unknown size, the size with the most
+    tokens is assumed.
     """
     sizes, qualities = (
         (OLDER_SIZES, OLDER_QUALITIES) if model.startswith(OLDER_MODELS) else (SIZES, QUALITIES)

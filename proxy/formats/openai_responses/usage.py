@@ -1,4 +1,4 @@
-"""Reported usage, in both directions, and the gateway's own count of output."""
+"""Usage of responses, parsed and rendered, and the gateway's own count of output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,23 +36,23 @@ ITEM_DONE = "response.output_item.done"
 REPORT_FIELDS = ("usage", "service_tier", "tool_usage")
 OUTPUT_FIELDS = ("output", "tools")
 WRITTEN_FIELDS = ("content", "summary", "text", "refusal", "arguments", "input", "code")
-"""Fields of an output item that the model wrote."""
+"""Fields of an output item that contain text from the model."""
 
 
 class StreamUsage(UsageReader):
-    """Reads the events of a stream. The last event reports the usage."""
+    """Reads the usage of a stream, which is in the final event."""
 
     def __init__(self, defaults: UsageDefaults = NO_DEFAULTS) -> None:
         self.defaults = defaults
         self.tools: list[dict[str, Any]] = defaults.tools
-        """The tools of the request, and those that the response repeats."""
+        """The tools of the request. If the response repeats them, they are those of the response."""
         self.items: list[dict[str, Any]] = []
         self.last_usage: Usage | None = None
 
     def read_event(self, data: bytes, name: str = "") -> str:
-        """Read the data of an event whose other fields are not needed, and return its type.
+        """Read the usage and output in the data of an event, and return the type of the event.
 
-        `name` is the type if the data states none. Raises one of DECODE_ERRORS.
+        `name` is the type to use if the data does not contain one. Raises one of DECODE_ERRORS.
         """
         event = decode_lenient(decode_event_fields, data)
         # Compatible servers send an error without a type.
@@ -70,11 +70,11 @@ class StreamUsage(UsageReader):
             self.add_tokens(estimate_text_tokens(as_str(delta)))
 
     def end_item(self, item: Any) -> None:
-        """Note a complete item of the output, in which a tool of the provider may have been called."""
+        """Keep a complete item of the output, because it may be a billable call of a server tool."""
         self.items.append({name: value for name, value in as_dict(item).items() if name != "result"})
 
     def read_response(self, response: Mapping[str, Any]) -> None:
-        """Read the response that an event carries, complete or so far."""
+        """Read the response in an event, which may be incomplete."""
         self.read_tier(response.get("service_tier"))
         usage = parse_usage(response, self.defaults)
         self.tools = self.defaults.tools + dict_items(response.get("tools"))
@@ -99,10 +99,9 @@ class StreamUsage(UsageReader):
 
 
 def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, and 0.
+    """Return the reported usage and 0, or None and the gateway's count of output tokens.
 
-    If it reports none, return None and the gateway's own count of output tokens. If the output cannot be
-    decoded, the count is estimated from the length of the body.
+    If the output cannot be decoded, the count is estimated from the length of the body.
     """
     try:
         response = decode_usage_fields(body)
@@ -125,10 +124,10 @@ def billed_items(body: bytes, defaults: UsageDefaults) -> Usage:
 
 
 def decode_usage_fields(body: bytes) -> dict[str, Any]:
-    """Return the fields of a response that its usage is read from, without those that cannot be decoded.
+    """Return the fields of a response that contain its usage. Raises one of DECODE_ERRORS.
 
-    The output and the tools, which may be large, are among them only if they are needed: tools of the
-    provider were called, or no usage is reported. Raises one of DECODE_ERRORS.
+    Fields that cannot be decoded are left out. The output and the tools may be large, so they are decoded
+    only if server tools were called, or if the response reports no usage.
     """
     raw = decode_fields(repair_json(body))
     fields = {name: decode_value(raw[name]) for name in REPORT_FIELDS if name in raw}
@@ -143,7 +142,7 @@ def decode_usage_fields(body: bytes) -> dict[str, Any]:
 
 
 def output_tokens(value: Any) -> int:
-    """Return the gateway's count of the text, arguments and thinking that the model wrote in an output."""
+    """Estimate the tokens of the text, arguments and thinking in an output."""
     match value:
         case list():
             return sum(map(output_tokens, value))
@@ -156,7 +155,7 @@ def output_tokens(value: Any) -> int:
 
 
 def parse_usage(response: Mapping[str, Any], defaults: UsageDefaults = NO_DEFAULTS) -> Usage | None:
-    """Return the usage that a decoded response reports, with what else it bills, or None."""
+    """Return the usage that a response reports, with its billable extras; None if it reports none."""
     try:
         wire = msgspec.convert(response.get("usage"), WireUsage)
     except msgspec.ValidationError:
@@ -177,9 +176,9 @@ def with_billed_items(usage: Usage, response: Mapping[str, Any], defaults: Usage
 
 
 def usage_from_wire(wire: WireUsage, lifetime: str = "") -> Usage | None:
-    """Return the usage in disjoint buckets; None if counts are missing, mistyped or out of range.
+    """Return the usage in disjoint buckets; None if counts are missing, not numbers, or out of range.
 
-    OpenAI counts tokens read from and written to its cache inside the input.
+    OpenAI's input count includes the tokens that are read from or written to the cache.
     """
     counts = input_and_output(wire.input_tokens, wire.output_tokens, wire.total_tokens)
     if counts is None:
@@ -194,7 +193,8 @@ def usage_from_wire(wire: WireUsage, lifetime: str = "") -> Usage | None:
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
     written_12h = min(written_12h, written)
-    # Compatible servers that report more reasoning than output did not count it as output.
+    # If a compatible server reports more reasoning tokens than output tokens, its output count does not
+    # include reasoning.
     output += reasoning if reasoning > output else 0
     return Usage(
         input=prompt - cached - written,

@@ -1,4 +1,4 @@
-"""Under a hard budget, no request is charged or reserved less than the provider bills for it."""
+"""Fuzz test: with a hard budget, no request is charged or reserved less than its bill."""
 
 import json
 import random
@@ -55,13 +55,13 @@ TYPES: dict[str, Any] = {
 GEMINI_TOP_LEVEL = {"systemInstruction", "safetySettings", "tools", "toolConfig", "labels", "cachedContent"}
 GEMINI_TOP_LEVEL |= {"serviceTier", "store"}
 KEPT = {"messages", "input", "model", "stream", "stream_options"}
-"""Fields that the fuzz does not replace: without them there is nothing to bill."""
+"""Fields that are not replaced, because without them there is nothing to bill."""
 ALL_NAMES = sorted({name for kind in TYPES.values() for name in hints_of(kind)} - KEPT)
 PRICED_NAMES = (
     *("service_tier", "serviceTier", "speed", "inference_geo", "n", "tools", "max_tokens"),
     *("prompt_cache_options", "cache_control", "system", "max_tool_calls"),
 )
-"""Fields that are chosen more often than others: they decide on the price."""
+"""Fields that are chosen more often than others, because they change the price."""
 
 formats = pytest.mark.parametrize("format", BODIES)
 
@@ -111,7 +111,7 @@ def hard_budget(project: Project) -> str:
 
 
 def undercharged(client: httpx.Client, provider: BillingProvider, format: str, rounds: int) -> list[str]:
-    """Send random requests; return those that were charged, or reserved, less than their bill."""
+    """Send random requests. Return those whose charge or reservation is less than the provider's bill."""
     chance = random.Random(format)
     bills: dict[str, tuple[int, str]] = {}
     admitted = 0
@@ -146,7 +146,7 @@ def random_request(format: str, chance: random.Random) -> tuple[str, dict[str, A
 
 
 def random_fields(format: str, chance: random.Random) -> dict[str, Any]:
-    """Return fields of the vendor's type, and fields of other vendors with any value."""
+    """Return fields of the vendor with values of their type, and fields of other vendors with any value."""
     generator, own = ValueGenerator(chance), sorted(hints_of(TYPES[format]).keys() - KEPT)
     names = chance.sample(own, chance.randint(1, 3))
     names += [name for name in PRICED_NAMES if name in own and chance.random() < 0.3]

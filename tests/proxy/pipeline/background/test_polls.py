@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from django.db import OperationalError
 from django.utils import timezone
+from structlog.testing import CapturingLogger
 
 from billing import ledger
 from billing.models import Outcome, UsageRecord
@@ -17,6 +18,7 @@ from keys.models import ApiKey
 from projects.models import Project
 from proxy.models import BackgroundResponse, BackgroundResponseQuerySet, Credential, IssuedId
 from proxy.models.background_responses import poll_interval_s
+from proxy.pipeline import charges
 from proxy.pipeline.background import poller
 from tests.proxy.pipeline.background.responses import (
     COST,
@@ -59,6 +61,29 @@ def test_the_price_of_the_tier_that_served_it_is_charged(
     provider.finish(id, service_tier="priority")
     record = settled_record()
     assert (record.service_tier, record.cost_nano) == ("priority", 1000 * 250 + 200 * 1000)
+
+
+def test_requested_tier_and_memory_are_charged_if_not_reported(
+    gateway: httpx.Client, provider: ResponsesProvider
+) -> None:
+    container = {"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}
+    id = create(gateway, service_tier="priority", tools=[{"type": "function", "name": "f"}, container])
+    call = {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1", "code": "1"}
+    provider.finish(id, service_tier=None, tools=None, output=[call])
+    record = settled_record()
+    assert (record.service_tier, record.billable_extras) == ("priority", {"code_interpreter_4g": 1})
+    assert record.cost_nano == 1000 * 250 + 200 * 1000 + 120_000_000
+
+
+def test_a_tier_without_a_known_price_is_flagged(
+    gateway: httpx.Client, provider: ResponsesProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = CapturingLogger()
+    monkeypatch.setattr(charges, "log", log)
+    provider.finish(create(gateway), service_tier="us")
+    record = settled_record()
+    assert record.estimated and record.cost_nano > COST
+    wait_until(lambda: "service_tier_not_priced" in [call.args[0] for call in log.calls])
 
 
 @pytest.mark.parametrize(

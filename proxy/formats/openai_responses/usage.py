@@ -45,7 +45,7 @@ class StreamUsage(UsageReader):
     def __init__(self, defaults: UsageDefaults = NO_DEFAULTS) -> None:
         self.defaults = defaults
         self.tools: list[dict[str, Any]] = defaults.tools
-        """The tools of the request. If the response repeats them, they are those of the response."""
+        """The tools of the request, followed by those that the response repeats."""
         self.items: list[dict[str, Any]] = []
         self.last_usage: Usage | None = None
 

@@ -38,15 +38,16 @@ THINKING_TYPES = tuple(SEALED_FIELDS)
 UNKNOWN_BLOCK = {"type": "thinking", "thinking": UNKNOWN_THINKING, "signature": ""}
 CALL_ID_PREFIX = "toolu_"
 CLEAR_THINKING = "clear_thinking"
-"""Prefix of the types of edits that the API rejects without thinking (docs, "Context editing")."""
+"""The prefix of context edits that the API rejects if thinking is off (docs, "Context editing")."""
 
 
 def without_seals(
     body: bytes, fields: Mapping[str, Any], destination: Destination
 ) -> tuple[bytes, tuple[str, ...]]:
-    """Return the body without sealed thinking, and the settings that had to be dropped as a result.
+    """Return the body without seals, and the names of the settings that had to be dropped.
 
-    Thinking with a signature of this API is restored. All other bytes of the messages stay unchanged.
+    A seal that contains thinking of this API is replaced by it. All other bytes of the messages stay the
+    same.
     """
     messages, model = fields.get("messages") or (), destination.model
     changes = block_changes(messages, model)
@@ -61,7 +62,7 @@ def without_seals(
 
 
 def block_changes(messages: Sequence[dict[str, Any]], model: str) -> dict[int, dict[int, Change]]:
-    """Return the changes of blocks, keyed by the positions of their messages and blocks."""
+    """Return the changes of blocks, by the position of the message and the position of the block in it."""
     thinking = [
         (index, position, block)
         for index, message in enumerate(messages)
@@ -95,9 +96,10 @@ def is_foreign_citation(citation: Any) -> bool:
 
 
 def foreign_thinking(block: dict[str, Any], field: str, model: str) -> tuple[Thinking, ...] | None:
-    """Return what the seal of a block holds, or None for a block that may pass.
+    """Return the thinking in the seal of a block; None if the block can stay as it is.
 
-    Claude signs all of its thinking. Other servers of this API may sign none, or otherwise.
+    The result is empty if the block has no seal, but the model rejects its thinking. Claude signs all of its
+    thinking, but other servers of this API may not sign theirs, or sign it in another way.
     """
     value, text = as_str(block.get(field)), as_str(block.get("thinking"))
     sealed = unseal(value, redacted=field == "data")
@@ -108,9 +110,10 @@ def foreign_thinking(block: dict[str, Any], field: str, model: str) -> tuple[Thi
 
 
 def block_change(block: dict[str, Any], field: str, sealed: tuple[Thinking, ...], model: str) -> Change:
-    """Return the change of a block: restored, removed, or without its seal.
+    """Return the change of a block: restore its signature, remove its seal, or remove the block.
 
-    A server that requires earlier thinking does not verify signatures, and gets the text.
+    The block keeps its text, without a signature, if the server requires the text of earlier thinking. Such a
+    server does not verify signatures.
     """
     own = own_thinking(sealed, FORMAT)
     if own is not None and accepts_thinking(
@@ -131,7 +134,10 @@ def thinking_setting(fields: Mapping[str, Any]) -> Reasoning | None:
 
 
 def with_thinking(body: bytes, messages: Sequence[dict[str, Any]]) -> bytes:
-    """Return the body with thinking before each call that has none, for servers that require it."""
+    """Return the body with a thinking block in each message that has calls but no thinking.
+
+    Some servers require such a block.
+    """
     without = [index for index, message in enumerate(messages) if lacks_thinking(message)]
     if not without:
         return body
@@ -150,9 +156,10 @@ def lacks_thinking(message: dict[str, Any]) -> bool:
 
 
 def is_thinking_rejected(thinking: Any, messages: Sequence[dict[str, Any]], *, is_restored: bool) -> bool:
-    """Return whether the API rejects thinking with a budget, because another vendor began the tool loop.
+    """Return whether the API rejects thinking with a budget, because the history lacks Claude's thinking.
 
-    Claude's own loops may continue without thinking. They are recognised by the ids of their calls.
+    This is the case if another vendor's model made the last calls. Claude's calls have ids with a certain
+    prefix, and can be continued without thinking.
     """
     if as_dict(thinking).get("type") != "enabled" or not messages or not thinking_not_allowed(messages):
         return False

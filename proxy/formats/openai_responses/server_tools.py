@@ -1,4 +1,4 @@
-"""Calls of OpenAI's own tools: how many a request allows, and how many a response is billed for.
+"""Calls of OpenAI's server tools: how many a request allows, and how many a response is billed for.
 
 Sources: developers.openai.com/api/docs/guides/tools-web-search ("Output and citations": only searches are
 billed, opened pages are not), .../tools-code-interpreter ("Containers"), .../tools-shell ("Hosted shell"),
@@ -24,9 +24,9 @@ CLIENT_TOOLS = (
     "computer",
     "computer_use_preview",
 )
-"""Tools whose calls the client answers itself.
+"""Types of tools that the client runs.
 
-A shell outside of OpenAI's containers is also a tool of the client; `billable_kind` returns no kind for it.
+The client also runs a shell outside of OpenAI's containers. `billable_kind` returns no kind for such a shell.
 """
 CALL_MARKERS = (
     b'"web_search_call"',
@@ -35,9 +35,9 @@ CALL_MARKERS = (
     b'"shell_call"',
     b'"image_generation_call"',
 )
-"""Bytes in the output of a response that called one of these tools."""
+"""Byte strings that the output of a response contains if one of these tools was called."""
 CONTAINER_TOOLS = {"code_interpreter_call": "code_interpreter", "shell_call": "shell"}
-"""Maps the type of a call item to its tool. These tools are billed per container, not per call."""
+"""Maps the type of a call to its tool, for tools that are billed per container and not per call."""
 MAX_MEMORY_GB = 64
 DEFAULT_MAX_IMAGES = 4
 """The maximum number of images that is assumed for a request without `max_tool_calls`.
@@ -47,9 +47,10 @@ An image costs as much as a hundred searches.
 
 
 def billable_kind(tool: dict[str, Any]) -> str:
-    """Return the billed kind of a tool, without the date of its version.
+    """Return the kind under which a tool is billed, without the date of its version.
 
-    The kind of a container tool ends in the container's memory (`_4g`), unless that is the default of 1 GB.
+    The kind of a container tool ends with the memory of the container (`_4g`), unless it has the default of 1
+    GB.
     """
     kind = tool.get("type")
     match kind:
@@ -91,7 +92,7 @@ def memory_suffix(container: Any) -> str:
 
 
 def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
-    """Return how often each of the provider's tools may be called.
+    """Return how often each server tool may be called.
 
     `max_tool_calls` limits all calls together. Any kind could use all of it, so each kind gets the whole
     limit. A tool whose name is not known counts too.

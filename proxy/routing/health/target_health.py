@@ -1,5 +1,6 @@
 """Health of the targets of this process: breakers, retry budgets, and usability of credentials."""
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from projects.redaction import redact
 from proxy.routing.accounts import Account
 from proxy.routing.health.breaker import Breaker
 from proxy.routing.health.retry_budget import RetryBudget
-from proxy.routing.health.usability import Usability
+from proxy.routing.health.usability import SHARED_THRESHOLD, Usability
 from proxy.routing.targets import Candidate, Target
 from proxy.upstream.failures import FailureClass
 
@@ -30,6 +31,16 @@ A new secret is a new credential. The secret itself is not kept, because it may 
 def credential_key(project_id: int, account: Account) -> CredentialKey:
     owner = 0 if account.can_be_shared else project_id
     return owner, account.slug, account.base_url, hash(account.secret)
+
+
+def failures_until_unusable(account: Account) -> float:
+    """Return the consecutive failures that make an account unusable.
+
+    A caller's account is always usable: no other account may take its place.
+    """
+    if account.is_callers:
+        return math.inf
+    return SHARED_THRESHOLD if account.can_be_shared else 1
 
 
 @dataclass(slots=True, eq=False)
@@ -109,30 +120,40 @@ class HealthRegistry:
         self.clock = clock
         self.targets: OrderedDict[tuple[CredentialKey, str], TargetHealth] = OrderedDict()
         self.credentials: OrderedDict[CredentialKey, Usability] = OrderedDict()
+        self.callers_targets: OrderedDict[tuple[CredentialKey, str], TargetHealth] = OrderedDict()
+        """Targets of callers' accounts. A caller can invent keys, which must not evict other targets."""
 
     def of(self, project_id: int, target: Target) -> TargetHealth:
         """Return the health of a target."""
         key = credential_key(project_id, target.account)
-        health = self.targets.get((key, target.model))
+        targets = self.callers_targets if target.account.is_callers else self.targets
+        health = targets.get((key, target.model))
         if health is None:
-            return self.add(key, target)
-        self.targets.move_to_end((key, target.model))
+            return self.add(key, target, targets)
+        targets.move_to_end((key, target.model))
         return health
 
-    def add(self, key: CredentialKey, target: Target) -> TargetHealth:
-        is_shared = target.account.can_be_shared
-        credential = self.credentials.setdefault(key, Usability(is_shared=is_shared))
+    def add(
+        self,
+        key: CredentialKey,
+        target: Target,
+        targets: OrderedDict[tuple[CredentialKey, str], TargetHealth],
+    ) -> TargetHealth:
+        threshold = failures_until_unusable(target.account)
+        credential = Usability(threshold)
+        if not target.account.is_callers:
+            credential = self.credentials.setdefault(key, credential)
         health = TargetHealth(
             key,
             target.model,
             target.account.provider.slug,
             credential,
-            Usability(is_shared=is_shared),
+            Usability(threshold),
             Breaker(),
             RetryBudget(),
         )
-        self.targets[key, target.model] = health
-        for kept in (self.targets, self.credentials):
+        targets[key, target.model] = health
+        for kept in (targets, self.credentials):
             while len(kept) > MAX_TARGETS:
                 kept.popitem(last=False)
         return health
@@ -155,6 +176,7 @@ class HealthRegistry:
     def clear(self) -> None:
         """Forget everything."""
         self.targets.clear()
+        self.callers_targets.clear()
         self.credentials.clear()
 
 

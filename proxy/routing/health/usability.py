@@ -15,8 +15,8 @@ A single project could cause one by its request, but not without successful requ
 class Usability:
     """State of a credential: usable or not. Times are seconds of a clock that all processes share."""
 
-    def __init__(self, *, is_shared: bool) -> None:
-        self.threshold = SHARED_THRESHOLD if is_shared else 1
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
         self.failures = 0
         self.is_usable = True
         self.next_probe_at = 0.0

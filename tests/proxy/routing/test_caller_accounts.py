@@ -13,7 +13,7 @@ from billing.models import Outcome
 from keys.models import ApiKey
 from projects import config_cache
 from projects.models import Project
-from proxy.models import Credential
+from proxy.models import Credential, Route
 from proxy.providers.catalog import PROVIDERS
 from proxy.routing.accounts import Account
 from proxy.routing.caller_accounts import account_with_key
@@ -102,6 +102,23 @@ def test_a_server_without_a_public_url_is_not_called(
     response = client.post("/v1/chat/completions", json={**CHAT, "model": model})
     assert (response.status_code, response.json()["error"]["code"]) == (400, "provider_key_unusable")
     assert not upstream.requests
+
+
+def test_the_key_goes_to_one_provider_although_the_route_has_others(
+    client: httpx.Client, tenant: Project, upstream: LocalUpstream
+) -> None:
+    for slug, provider in (("first", "openai"), ("second", "openai"), ("third", "anthropic")):
+        Credential.objects.create(project=tenant, slug=slug, provider=provider)
+    targets = [{"provider": slug, "model": MODELS["openai_chat"]} for slug in ("first", "second")]
+    targets.append({"provider": "third", "model": MODELS["anthropic"]})
+    Route.objects.create(project=tenant, name="alias", targets=targets)
+
+    async def fail(_request: web.Request, _body: object) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no"}}, status=401)
+
+    upstream.handler = fail
+    assert client.post("/v1/chat/completions", json={**CHAT, "model": "alias"}).status_code == 401
+    assert [call.path for call in upstream.requests] == ["/public/openai/chat/completions"]
 
 
 def test_the_demo_needs_no_key(client: httpx.Client) -> None:

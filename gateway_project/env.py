@@ -96,6 +96,8 @@ class Environment(BaseSettings):
     """How long a provider may take until the first data of a stream, or the headers of another response."""
     gateway_idle_timeout_s: float | None = Field(None, gt=0)
     """How long a provider may pause within a response."""
+    gateway_keepalive_after_s: float = Field(10, gt=0)
+    """How long a client waits for the start of its stream until it gets status 200 and keep-alives."""
     gateway_total_timeout_s: float = Field(3600, gt=0)
     """How long a request may take in all, with its retries."""
     gateway_max_concurrent_requests: int = Field(2000, gt=0)

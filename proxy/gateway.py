@@ -14,6 +14,7 @@ from proxy.pipeline import idempotency
 from proxy.pipeline.admission import reserve
 from proxy.pipeline.attempts.sequence import AttemptSequence
 from proxy.pipeline.authenticate import authenticate, authorize, receive
+from proxy.pipeline.early_stream import early_stream
 from proxy.pipeline.idempotency import Replay, Run
 from proxy.pipeline.parse import parse
 from proxy.pipeline.relay import relay
@@ -49,6 +50,7 @@ async def handle(
             case Run(writer):
                 progress = admitted = await reserve(planned)
                 progress = sequence = AttemptSequence(admitted)
+                writer = early_stream(admitted, writer)
                 with request.disconnect_watcher.abort_after(settings.ENV.gateway_total_timeout_s):
                     attempted = await sequence.run()
                     result = await relay(sequence.admitted, attempted, writer)

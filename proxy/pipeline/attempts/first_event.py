@@ -4,13 +4,11 @@ Providers report an overload, and other errors, as the first event of a stream w
 gateway reads the first event before the client gets anything, so that it can repeat such a call.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from proxy.formats.neutral import ApiError
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data, event_name
-from proxy.http import client_stream
 from proxy.routing.targets import UpstreamPlan
 from proxy.upstream.response import UpstreamResponse
 
@@ -32,25 +30,18 @@ class Opening(NamedTuple):
 async def read_opening(response: UpstreamResponse, plan: UpstreamPlan) -> Opening:
     """Read a stream up to its first event. The call ends if this raises.
 
-    If the provider sends no event for so long that the client needs a keep-alive, the stream is relayed as it
-    is. Raises UpstreamError.
+    `EarlyStream` keeps the client's connection open meanwhile. Raises UpstreamError.
     """
-    received: list[bytes] = []
     try:
-        async with asyncio.timeout(client_stream.KEEPALIVE_INTERVAL_S):
-            return await read_first_event(response.chunks(), plan, received)
-    except TimeoutError:
-        # The timeout ended only the wait. A new iterator continues to read the same body.
-        return Opening(received, response.chunks(), None)
+        return await read_first_event(response.chunks(), plan)
     except BaseException:
         async with response:
             raise
 
 
-async def read_first_event(
-    chunks: AsyncIterator[bytes], plan: UpstreamPlan, received: list[bytes]
-) -> Opening:
-    """Read up to the first event, and add the chunks to `received`. Raises UpstreamError."""
+async def read_first_event(chunks: AsyncIterator[bytes], plan: UpstreamPlan) -> Opening:
+    """Read up to the first event. Raises UpstreamError."""
+    received: list[bytes] = []
     async for chunk in chunks:
         received.append(chunk)
         data = chunk if len(received) == 1 else b"".join(received)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -69,8 +69,11 @@ pairs = pytest.mark.parametrize(("client", "provider_format"), PAIRS)
 
 
 @pytest.fixture(autouse=True)
-def short_keepalive_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_keepalive_interval(
+    monkeypatch: pytest.MonkeyPatch, change_environment: Callable[..., None]
+) -> None:
     monkeypatch.setattr(client_stream, "KEEPALIVE_INTERVAL_S", KEEPALIVE_S)
+    change_environment(gateway_keepalive_after_s=KEEPALIVE_S)
 
 
 @pytest.fixture
@@ -213,8 +216,15 @@ def test_keepalives_keep_a_json_array_valid(
 
 @pytest.mark.parametrize(("client", "provider_format"), [("openai_chat", "openai_chat")])
 def test_non_streaming_response_gets_no_keepalives(
-    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, provider_format: str
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    key: str,
+    client: str,
+    provider_format: str,
+    change_environment: Callable[..., None],
 ) -> None:
+    change_environment(gateway_keepalive_after_s=10)
+
     async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "application/json"})
         await response.prepare(request)

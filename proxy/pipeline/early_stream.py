@@ -1,0 +1,129 @@
+"""Start the stream of a client that has waited long for its provider, and keep its connection open.
+
+A loaded model may need a minute before it sends the headers of its stream, and calls may be repeated. Clients
+and proxies close a connection on which nothing arrives. After GATEWAY_KEEPALIVE_AFTER_S, the client therefore
+gets status 200 and keep-alives. A failure after that is an error event in the stream.
+"""
+
+import asyncio
+
+from django.conf import settings
+
+from proxy import errors
+from proxy.formats.codec import ClientRequest
+from proxy.formats.neutral import InvalidUpstreamResponse, Request
+from proxy.formats.registry import CODECS
+from proxy.formats.streaming.part_queue import events_of_response
+from proxy.http.client_stream import FINAL_WRITE_TIMEOUT_S, ClientStream
+from proxy.http.responses import ChunkedResponse, Headers, Response, ResponseWriter
+from proxy.pipeline.admission import Admitted
+
+EVENT_STREAM = "text/event-stream"
+
+
+def early_stream(admitted: Admitted, writer: ResponseWriter) -> ResponseWriter:
+    """Return a writer that starts the stream early, if the client has asked for a stream."""
+    is_stream = admitted.planned.routed.parsed.client_request.facts.stream
+    return EarlyStream(admitted, writer) if is_stream else writer
+
+
+class EarlyStream:
+    """Writes a response to the client, whose stream may have started before the response is known.
+
+    The headers of an early start do not name the target, the number of attempts or dropped settings, because
+    they are not known yet.
+    """
+
+    def __init__(self, admitted: Admitted, inner: ResponseWriter) -> None:
+        self.admitted, self.inner = admitted, inner
+        self.client_request: ClientRequest = admitted.planned.routed.parsed.client_request
+        self.received = admitted.planned.routed.parsed.caller.received
+        self.start_task: asyncio.Task[ClientStream] | None = None
+        self.end_of_stream = b""
+        delay_s = settings.ENV.gateway_keepalive_after_s
+        self.timer = asyncio.get_running_loop().call_later(delay_s, self._start_early)
+
+    def _start_early(self) -> None:
+        self.start_task = asyncio.create_task(self._send_keepalives())
+
+    async def _send_keepalives(self) -> ClientStream:
+        """Start the stream with a keep-alive. The returned object sends the next ones until it is closed."""
+        render = self.client_request.render_keepalive
+        await self.inner.start_stream(200, self._early_headers())
+        client = ClientStream(self.inner.write, render)
+        await client.send(render(b""))
+        return client
+
+    def _early_headers(self) -> Headers:
+        routed, limits = self.admitted.planned.routed, self.admitted.reservation.rate_limit_status
+        headers = {**routed.parsed.headers(), **routed.resolution.headers}
+        headers["content-type"] = self.client_request.stream_content_type
+        return headers | errors.rate_limit_headers(limits)
+
+    async def _has_started_early(self) -> bool:
+        """Stop the timer and the keep-alives. Return whether the client has the start of a stream."""
+        self.timer.cancel()
+        if self.start_task is None:
+            return False
+        (await self.start_task).close()
+        return True
+
+    def respond(self, response: Response | ChunkedResponse) -> None:
+        """Keep a response. If the stream has started, `finish` sends the response as events."""
+        self.timer.cancel()
+        if self.start_task is None:
+            self.inner.respond(response)
+        else:
+            self.end_of_stream = self.as_events(response)
+
+    def as_events(self, response: Response | ChunkedResponse) -> bytes:
+        """Return an error, or a non-streaming response, as the events of a stream.
+
+        Some servers send a non-streaming response although the request asks for a stream.
+        """
+        body, codec = b"".join(response.chunks), CODECS[self.received.operation.format]
+        if response.headers.get("content-type", "").startswith(EVENT_STREAM):
+            return body
+        request = Request(model=self.client_request.facts.model, messages=(), stream=True)
+        encoder = self.client_request.encoder(request)
+        if response.status >= 400:
+            return encoder.render_error_event(codec.parse_error(response.status, body), self.request_id)
+        try:
+            events = events_of_response(codec.parse_response(body))
+        except InvalidUpstreamResponse as error:
+            return encoder.render_error_event(errors.from_exception(error).api_error, self.request_id)
+        return b"".join(map(encoder.encode, events)) + encoder.finish()
+
+    @property
+    def request_id(self) -> str:
+        """Return the id of the request, which errors contain."""
+        return self.received.request_id
+
+    async def start_stream(self, status: int, headers: Headers) -> None:
+        """Send the status and the headers of a stream, unless it has started early."""
+        if not await self._has_started_early():
+            await self.inner.start_stream(status, headers)
+
+    async def write(self, chunk: bytes) -> None:
+        """Send one chunk of the stream."""
+        await self.inner.write(chunk)
+
+    def abandon(self) -> None:
+        """End the connection without the end of the stream."""
+        self.inner.abandon()
+
+    async def finish(self, *, succeeded: bool) -> None:
+        """Send the response that `respond` kept, or the end of the stream."""
+        await self._has_started_early()
+        if self.end_of_stream and not await self._send_end():
+            self.inner.abandon()
+        await self.inner.finish(succeeded=succeeded)
+
+    async def _send_end(self) -> bool:
+        """Send the response as events. Return whether the client received it."""
+        try:
+            async with asyncio.timeout(FINAL_WRITE_TIMEOUT_S):
+                await self.inner.write(self.end_of_stream)
+        except TimeoutError:
+            return False
+        return True

@@ -16,11 +16,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from django.apps import apps
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
-from django.db.models.signals import post_migrate
 from pytest_django import Settings
 
 from billing.ledger import SqlLedger
@@ -28,14 +26,16 @@ from billing.ledger.sql.connection import connect
 from keys.auth_throttle import auth_failures
 from keys.models import ApiKey
 from projects import config_cache
-from projects.models import ConfigVersion, Project, Role, User
+from projects.models import Project, Role, User
 from proxy.routing.health.target_health import health
+from tests.support import empty_tables
 from tests.support import ledger_harness as ledgers
 
 # A slow machine must not fail the tests.
 hypothesis.settings.register_profile("gateway", deadline=None)
 hypothesis.settings.load_profile("gateway")
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+empty_tables.install()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -84,20 +84,6 @@ def django_db_keepdb() -> bool:
     It is deleted with its server or directory, even if connections are open.
     """
     return True
-
-
-@pytest.fixture(scope="session", autouse=True)
-def config_version_survives_flushes() -> None:
-    """Create the row of the config version again after a test that empties all tables.
-
-    The first row is created by a migration. After Django has emptied the tables, it sends the signal of a
-    migration.
-    """
-
-    def create_row(using: str, **_: object) -> None:
-        ConfigVersion.objects.using(using).get_or_create(pk=1)
-
-    post_migrate.connect(create_row, sender=apps.get_app_config("projects"), weak=False)
 
 
 @pytest.fixture(autouse=True)

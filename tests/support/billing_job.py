@@ -55,5 +55,5 @@ class Job:
 
 def allowed_calls(limit: Any) -> int:
     """Return the calls of a tool, within the limit of the request if it is a number of calls."""
-    is_limit = isinstance(limit, int) and not isinstance(limit, bool) and limit > 0
+    is_limit = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
     return min(CALLS_OF_A_TOOL, limit) if is_limit else CALLS_OF_A_TOOL

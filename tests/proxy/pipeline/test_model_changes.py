@@ -6,7 +6,7 @@ changes within a tool loop, or at the next message of the user. Vendors reject t
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -30,25 +30,71 @@ CHAT, DEEPSEEK, DEEPSEEK_MESSAGES, RESPONSES, CLAUDE, GEMINI_3, GEMINI_3_CHAT, G
     Vendor("google", "openai_chat", "gemini-3.1-pro", "/v1beta/openai"),
     Vendor("gemini", "gemini", "gemini-2.5-flash"),
 )
-CHANGES = [
-    (format, first, second) for format in CLIENTS for first, second in itertools.permutations(VENDORS, 2)
-]
-changes = pytest.mark.parametrize(
-    ("format", "first", "second"),
-    CHANGES,
-    ids=[f"{format}: {first.model}, {second.model}" for format, first, second in CHANGES],
-)
+Change = tuple[str, Vendor, Vendor, bool]
+"""The format of a client, two vendors, and whether the responses are streamed."""
+streamed = pytest.mark.parametrize("streams", [False, True], ids=["complete", "streamed"])
 
 
-@pytest.fixture(params=[False, True], ids=["complete", "streamed"])
-def streams(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
+def all_changes() -> Iterator[Change]:
+    for first, second in itertools.permutations(VENDORS, 2):
+        yield from ((format, first, second, streams) for format in CLIENTS for streams in (False, True))
 
 
-@changes
+def paired_changes() -> Iterator[Change]:
+    """Yield each pair of vendors once, so that each client and each mode meets all vendors in both places."""
+    formats = list(CLIENTS)
+    for first, second in itertools.permutations(VENDORS, 2):
+        place, other = VENDORS.index(first), VENDORS.index(second)
+        format = formats[(place + other) % len(formats)]
+        yield format, first, second, (place // 2 + other // 2 + place + other // 4) % 2 == 0
+
+
+def changes(chosen: Iterable[Change]) -> pytest.MarkDecorator:
+    cases = [
+        pytest.param(*change, id=f"{change[0]}: {change[1].model}, {change[2].model}, {change[3]}")
+        for change in chosen
+    ]
+    return pytest.mark.parametrize(("format", "first", "second", "streams"), cases)
+
+
+def test_the_short_form_has_each_pair_of_client_vendor_and_mode() -> None:
+    chosen = set(paired_changes())
+    for places in itertools.combinations(range(4), 2):
+        wanted = {tuple(change[place] for place in places) for change in all_changes()}
+        assert {tuple(change[place] for place in places) for change in chosen} == wanted
+
+
+@changes(paired_changes())
 def test_a_tool_loop_goes_on_at_another_vendor_and_back(
     format: str, first: Vendor, second: Vendor, streams: bool
 ) -> None:
+    go_on_in_a_tool_loop(format, first, second, streams)
+
+
+@pytest.mark.long
+@changes(all_changes())
+def test_every_tool_loop_goes_on_at_another_vendor_and_back(
+    format: str, first: Vendor, second: Vendor, streams: bool
+) -> None:
+    go_on_in_a_tool_loop(format, first, second, streams)
+
+
+@changes(paired_changes())
+def test_the_next_message_goes_to_another_vendor_and_back(
+    format: str, first: Vendor, second: Vendor, streams: bool
+) -> None:
+    go_on_with_the_next_message(format, first, second, streams)
+
+
+@pytest.mark.long
+@changes(all_changes())
+def test_every_next_message_goes_to_another_vendor_and_back(
+    format: str, first: Vendor, second: Vendor, streams: bool
+) -> None:
+    go_on_with_the_next_message(format, first, second, streams)
+
+
+def go_on_in_a_tool_loop(format: str, first: Vendor, second: Vendor, streams: bool) -> None:
     client = CLIENTS[format](format, streams)
     client.ask("Go")
     turns = [take_turn(client, vendor) for vendor in (first, second, first)]
@@ -56,10 +102,7 @@ def test_a_tool_loop_goes_on_at_another_vendor_and_back(
     assert TEXT in sent_text(turns[2]) and FINISHED in text_in(client.history)
 
 
-@changes
-def test_the_next_message_goes_to_another_vendor_and_back(
-    format: str, first: Vendor, second: Vendor, streams: bool
-) -> None:
+def go_on_with_the_next_message(format: str, first: Vendor, second: Vendor, streams: bool) -> None:
     client = CLIENTS[format](format, streams)
     for vendor in (first, second, first):
         client.ask("Go")
@@ -67,6 +110,7 @@ def test_the_next_message_goes_to_another_vendor_and_back(
     assert (sent_text(turns[0]).count(TEXT), sent_text(turns[0]).count(FINISHED)) == (2, 2)
 
 
+@streamed
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.model)
 def test_thoughts_return_though_the_client_keeps_none(vendor: Vendor, streams: bool) -> None:
     """Gemini CLI stores the signatures of calls, but not the thoughts."""

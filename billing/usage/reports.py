@@ -5,14 +5,16 @@ A report is always up to date: it reads the daily sums, or the records of days w
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
 from typing import Any, Self
 
 from django.db.models import Case, Count, F, Q, QuerySet, Sum, When
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Greatest
 
 from billing.models import ArchivedUsage, DailyUsage, Outcome, StaleDay, UsageRecord
+from billing.usage.tags import TagValue, with_tags
 from projects.models import Project
 
 ROLLUP_SUMS = {
@@ -61,27 +63,32 @@ class UsageTotals:
 class UsageReport:
     """The usage of a project from the day `first` to the day `last` (inclusive), in its timezone.
 
-    `filters` are Django look-ups on columns that both `UsageRecord` and `DailyUsage` have.
+    `filters` are Django look-ups on columns that both `UsageRecord` and `DailyUsage` have. `tags` are names
+    and values that requests must have. Only records have tags, so a report about tags does not include
+    records that were deleted because of their age.
     """
 
     project: Project
     first: dt.date
     last: dt.date
     filters: Mapping[str, Any] = field(default_factory=dict)
+    tags: Sequence[tuple[str, str]] = ()
 
     @classmethod
     def all_time(cls, project: Project) -> Self:
         return cls(project, dt.date.min, dt.date.max)
 
     @classmethod
-    def for_day(cls, project: Project, day: dt.date, filters: Mapping[str, Any] | None = None) -> Self:
-        return cls(project, day, day, filters or {})
+    def for_day(cls, project: Project, day: dt.date) -> Self:
+        return cls(project, day, day)
 
     @classmethod
-    def month_to_date(
-        cls, project: Project, today: dt.date, filters: Mapping[str, Any] | None = None
-    ) -> Self:
-        return cls(project, today.replace(day=1), today, filters or {})
+    def month_to_date(cls, project: Project, today: dt.date) -> Self:
+        return cls(project, today.replace(day=1), today)
+
+    def between(self, first: dt.date, last: dt.date) -> Self:
+        """Return the same report for other days."""
+        return replace(self, first=first, last=last)
 
     def total(self) -> UsageTotals:
         return sum(self.by("project").values(), UsageTotals())
@@ -92,6 +99,8 @@ class UsageReport:
 
     def by(self, dimension: str) -> dict[Any, UsageTotals]:
         """Return the totals for each value of the column `dimension`, the most expensive value first."""
+        if self.tags:
+            return self._by_records(F(dimension))
         days_from_records = self.days_read_from_records()
         daily_usage = self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days_from_records)
         records = self._filter_rows(UsageRecord.objects.all()).filter(day__in=days_from_records)
@@ -103,6 +112,17 @@ class UsageReport:
         ]:
             by_value[value] += totals
         return dict(sorted(by_value.items(), key=lambda item: -item[1].cost_nano))
+
+    def by_tag(self, name: str) -> dict[str | None, UsageTotals]:
+        """Return the totals for each value of a tag. The value None stands for requests without the tag."""
+        return self._by_records(TagValue(name))
+
+    def _by_records(self, dimension: Combinable) -> dict[Any, UsageTotals]:
+        """Return the totals for each value of an expression, from the records of all days."""
+        records = with_tags(self._filter_rows(UsageRecord.objects.all()), self.tags)
+        groups = records.annotate(group=dimension).values_list("group").annotate(**ROLLUP_SUMS)
+        found = {value: UsageTotals(*totals) for value, *totals in groups}
+        return dict(sorted(found.items(), key=lambda item: -item[1].cost_nano))
 
     def days_read_from_records(self) -> set[dt.date]:
         """Return today and the stale days, whose daily sums may lack records."""

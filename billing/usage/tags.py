@@ -1,9 +1,12 @@
 """The value of a tag in the metadata of usage records, as an expression of queries."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
-from django.db.models import F, Func, TextField
+from django.db.models import F, Func, QuerySet, TextField
 from django.db.models.sql.compiler import SQLCompiler
+
+Rows = TypeVar("Rows", bound=QuerySet[Any])
 
 
 class TagValue(Func):
@@ -26,3 +29,11 @@ class TagValue(Func):
     def as_postgresql(self, compiler: SQLCompiler, connection: Any, **_: Any) -> tuple[str, tuple[Any, ...]]:
         column, parameters = compiler.compile(self.source_expressions[0])
         return f"({column} ->> %s::text)", (*parameters, self.name)
+
+
+def with_tags(records: Rows, tags: Iterable[tuple[str, str]]) -> Rows:
+    """Select the records that have all of these tags, given as names and values."""
+    for position, (name, value) in enumerate(tags):
+        alias = f"tag_{position}"
+        records = records.alias(**{alias: TagValue(name)}).filter(**{alias: value})
+    return records

@@ -111,15 +111,14 @@ def build_stats(query: UsageQuery) -> dict[str, Any]:
 
 
 def build_costs(query: UsageQuery) -> dict[str, Any]:
-    project, filters = query.report.project, query.report.filters
-    today = project.today()
-    total = query.report.total().cost_nano
+    report = query.report
+    today, total = report.project.today(), report.total().cost_nano
     return {
         "period": query.period,
         "totalCost": usd(total),
         "totalCostNanoUsd": total,
-        "today": cost_fields(UsageReport.for_day(project, today, filters).total()),
-        "month": cost_fields(UsageReport.month_to_date(project, today, filters).total()),
+        "today": cost_fields(report.between(today, today).total()),
+        "month": cost_fields(report.between(today.replace(day=1), today).total()),
         **breakdowns(query, lambda totals: {"requests": totals.requests, **cost_fields(totals)}),
     }
 
@@ -144,12 +143,17 @@ def cost_fields(totals: UsageTotals) -> dict[str, Any]:
 def breakdowns(query: UsageQuery, render_totals: Callable[[UsageTotals], dict[str, Any]]) -> dict[str, Any]:
     """Return the breakdowns that the query asks for, such as `byModel` and `byKey`."""
     keys = {key.pk: key for key in ApiKey.objects.filter(project=query.report.project)}
-    found = {}
+    found: dict[str, Any] = {}
     for dimension in query.group_by:
         rows = query.report.by(DIMENSIONS[dimension])
         shown = {value: key_json(keys.get(value)) if dimension == "key" else value for value in rows}
         found[f"by{dimension.capitalize()}"] = [
             {dimension: shown[value], **render_totals(totals)} for value, totals in rows.items()
+        ]
+    for name in query.tag_names:
+        values = query.report.by_tag(name).items()
+        found.setdefault("byTag", {})[name] = [
+            {"value": value, **render_totals(totals)} for value, totals in values
         ]
     return found
 

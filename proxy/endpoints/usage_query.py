@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from billing.usage.reports import UsageReport
 from projects.models import Project
+from proxy.formats.metadata import parse_tag
 from proxy.formats.neutral import InvalidRequest
 from proxy.http.request import GatewayRequest
 
@@ -19,7 +20,9 @@ DIMENSIONS = {"model": "requested_model", "key": "key", "provider": "provider", 
 """Names of breakdowns, and the columns by which they group."""
 FILTERS = {"model": "requested_model", "keyid": "key__public_id", "provider": "provider"}
 MAX_PARAMETERS = 100
-PARAMETERS = ("days", "from", "to", "groupby", "key", *FILTERS)
+PARAMETERS = ("days", "from", "to", "groupby", "tag", "key", *FILTERS)
+TAG_PREFIX = "tag:"
+MAX_TAG_BREAKDOWNS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class UsageQuery:
 
     report: UsageReport
     group_by: tuple[str, ...]
+    tag_names: tuple[str, ...] = ()
 
     @property
     def period(self) -> dict[str, Any]:
@@ -44,21 +48,23 @@ class UsageQuery:
 def parse(request: GatewayRequest, project: Project) -> UsageQuery:
     """Parse the query. Raises InvalidRequest.
 
-    Names may be written `groupBy` or `group_by`. `key` is ignored here, because clients may send their API
-    key in it.
+    Names may be written `groupBy` or `group_by`. `tag` may be repeated. `key` is ignored here, because
+    clients may send their API key in it.
     """
     pairs = parse_pairs(request.scope["query_string"].decode("latin-1"))
-    given = {name.replace("_", "").lower(): value for name, value in pairs}
-    if len(given) < len(pairs):
-        raise InvalidRequest("Give each parameter once.")
+    named = [(name.replace("_", "").lower(), value) for name, value in pairs]
+    given, tags = dict(named), [value for name, value in named if name == "tag"]
+    if len(given) < len(named) - max(len(tags) - 1, 0):
+        raise InvalidRequest("Give each parameter once, except for tag.")
     if unknown := set(given) - set(PARAMETERS):
         raise InvalidRequest(
             f"{', '.join(sorted(unknown))} is not known here. "
-            "Known: days, from, to, groupBy, model, keyId, provider."
+            "Known: days, from, to, groupBy, model, keyId, provider, tag."
         )
     first, last = parse_date_range(given, project.today())
     filters = {column: given[name] for name, column in FILTERS.items() if name in given}
-    return UsageQuery(UsageReport(project, first, last, filters), parse_group_by(given.get("groupby")))
+    report = UsageReport(project, first, last, filters, [parse_tag(tag) for tag in tags])
+    return UsageQuery(report, *parse_group_by(given.get("groupby")))
 
 
 def parse_pairs(query: str) -> list[tuple[str, str]]:
@@ -113,11 +119,21 @@ def parse_days(text: str | None) -> int:
     return int(text)
 
 
-def parse_group_by(text: str | None) -> tuple[str, ...]:
-    """Return the requested breakdowns; all of them if the parameter is missing."""
-    names = tuple(DIMENSIONS) if text is None else tuple(dict.fromkeys(text.lower().split(",")))
+def parse_group_by(text: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the requested breakdowns, and the names of tags to break down by.
+
+    If the parameter is missing, these are all breakdowns, except those by tags.
+    """
+    if text is None:
+        return tuple(DIMENSIONS), ()
+    parts = dict.fromkeys(text.split(","))
+    tags = tuple(part[len(TAG_PREFIX) :] for part in parts if part.lower().startswith(TAG_PREFIX))
+    names = tuple(dict.fromkeys(part.lower() for part in parts if not part.lower().startswith(TAG_PREFIX)))
     if unknown := [name for name in names if name not in DIMENSIONS]:
+        known = f"{', '.join(DIMENSIONS)} or tag:NAME"
+        raise InvalidRequest(f"groupBy must be one of {known}; got {', '.join(unknown)}.", "groupBy")
+    if not all(tags) or len(tags) > MAX_TAG_BREAKDOWNS:
         raise InvalidRequest(
-            f"groupBy must be one of {', '.join(DIMENSIONS)}; got {', '.join(unknown)}.", "groupBy"
+            f"groupBy takes at most {MAX_TAG_BREAKDOWNS} tags, each with a name: tag:NAME.", "groupBy"
         )
-    return names
+    return names, tags

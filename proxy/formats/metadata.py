@@ -111,6 +111,14 @@ def parse_pair(pair: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def parse_tag(text: str) -> tuple[str, str]:
+    """Return the name and the value of a tag in a query, such as `team:search`. Raises InvalidRequest."""
+    name, colon, value = text.partition(":")
+    if not (name and colon):
+        raise InvalidRequest("tag must be a name and a value, such as team:search.", "tag")
+    return name, value
+
+
 def parse_log_header(value: str) -> bool:
     """Return whether the body may be logged. Raises InvalidRequest for an unknown value.
 

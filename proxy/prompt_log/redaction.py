@@ -12,6 +12,7 @@ from proxy.prompt_log.patterns import MAX_MATCH_LENGTH, find_matches
 
 Rule = Callable[[str], str]
 CUT_MARK = "…"
+MIN_DATA_LENGTH = 1000
 PROJECT_MARK = "[redacted]"
 
 EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}", re.ASCII)
@@ -116,9 +117,16 @@ class JsonCopy:
                 return value
 
     def copy_text(self, text: str) -> str:
+        if is_data(text):
+            return f"[{len(text)} characters of data]"
         copied = self.redactor.shorten(text, self.remaining)
         self.remaining = max(self.remaining - len(copied), 0)
         return copied
+
+
+def is_data(text: str) -> bool:
+    """Return whether a text is data, such as an image in base64, because it has no spaces."""
+    return len(text) > MIN_DATA_LENGTH and " " not in text[:MIN_DATA_LENGTH]
 
 
 @lru_cache(maxsize=256)

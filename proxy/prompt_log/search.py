@@ -9,10 +9,11 @@ from django.db.models import Q, Sum
 
 from billing.models import UsageRecord
 from billing.models.usage import UsageRecordQuerySet
-from billing.usage.tags import TagValue
+from billing.usage.tags import with_tags
 from keys.models import ApiKey
 from projects.ids import uuid7_floor
 from projects.vault import DecryptionError
+from proxy.formats.metadata import parse_tag
 from proxy.formats.neutral import InvalidRequest
 from proxy.models import PromptLogEntry
 from proxy.prompt_log.body import LoggedBody, unseal_body
@@ -58,10 +59,7 @@ class LogSearch:
 
     def page(self) -> list[LoggedRequest]:
         """Return the newest requests that match, at most `limit`."""
-        records = self.visible().filter(self.conditions).select_related("key")
-        for position, (name, value) in enumerate(self.tags):
-            alias = f"tag_{position}"
-            records = records.annotate(**{alias: TagValue(name)}).filter(**{alias: value})
+        records = with_tags(self.visible().filter(self.conditions).select_related("key"), self.tags)
         return list(with_bodies(self.key.project_id, records.order_by("-id")[: self.limit]))
 
     def find(self, id: str) -> LoggedRequest | None:
@@ -130,13 +128,6 @@ def parse_limit(text: str | None) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= MAX_LIMIT):
         raise InvalidRequest(f"limit must be a whole number from 1 to {MAX_LIMIT}.", "limit")
     return int(text)
-
-
-def parse_tag(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not (name and colon):
-        raise InvalidRequest("tag must be a name and a value, such as team:search.", "tag")
-    return name, value
 
 
 def parse_time(key: ApiKey, name: str, text: str) -> UUID:

@@ -100,6 +100,7 @@ def test_a_pending_response_is_an_error_in_the_client_format(
     outcome = ("unavailable", 503, "service_unavailable")
     assert stuck_gateway.query(query) == [(f"req_{name}", *outcome) for name in sorted(PATHS)]
     assert stuck_gateway.query("SELECT * FROM billing_reservation") == []
+    assert stuck_gateway.query("SELECT count(*) FROM proxy_promptlogentry") == [(len(PATHS),)]
     lines: list[str] = [line["request_id"] for line in stuck_gateway.log_lines() if "request_id" in line]
     assert sorted(lines) == [f"req_{name}" for name in sorted(PATHS)]
     assert "Traceback" not in stuck_gateway.output.read_text()

@@ -125,3 +125,8 @@ def test_json_keeps_its_form_and_loses_its_secrets() -> None:
         "stop": None,
         "long": "z" * 43 + "…",
     }
+
+
+def test_media_in_json_is_left_out() -> None:
+    value = {"url": "data:image/png;base64," + "iVBORw0K" * 200, "text": "word " * 300}
+    assert ALL.redact_json(value, 5000) == {"url": "[1622 characters of data]", "text": "word " * 300}

@@ -109,6 +109,7 @@ def test_days_that_are_not_rolled_up_are_kept(project: Project, key: ApiKey) -> 
     assert set(UsageRecord.objects.values_list("day", flat=True)) == {OLD, project.today()}
 
 
+@pytest.mark.usefixtures("counters_in_sql")
 def test_keys_that_are_deleted_later_do_not_change_sums(project: Project, key: ApiKey) -> None:
     with_old_records(key)
     delete_expired_of(project, 30)

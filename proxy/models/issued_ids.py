@@ -30,6 +30,11 @@ class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
         """Return an unexpired id of this project with one of these digests, or None."""
         return self.current(project_id).filter(digest__in=digests).first()
 
+    def issuers(self, project_id: int, digests: Collection[str]) -> dict[str, str]:
+        """Return the account that issued each of these ids, by digest."""
+        found = self.current(project_id).filter(digest__in=list(digests)[:LOOKUP_BATCH_SIZE])
+        return dict(found.values_list("digest", "account"))
+
     def current(self, project_id: int) -> "IssuedIdQuerySet":
         """Return the ids of a project that have not expired."""
         not_expired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())

@@ -35,6 +35,7 @@ from projects.redaction import redact
 from proxy import errors
 from proxy.errors import GatewayError
 from proxy.formats.account_ids import FILE, ISSUED_KINDS, RESPONSE, IdReader, IssuedAccountId
+from proxy.formats.codec import ClientRequest
 from proxy.http.responses import Headers
 from proxy.models import IssuedId
 from proxy.pipeline.authenticate import Authenticated
@@ -45,7 +46,7 @@ from proxy.routing.accounts import (
     project_accounts_cache,
 )
 from proxy.routing.caller_accounts import accounts_with_key
-from proxy.routing.targets import UpstreamPlan
+from proxy.routing.targets import Target, UpstreamPlan
 
 STORE_TIMEOUT_S = 5
 """Seconds that a response waits until its ids are stored.
@@ -80,6 +81,26 @@ async def check(project_id: int, account: Account, plan: UpstreamPlan) -> None:
     for key, reference in requested.items():
         if key not in known:
             raise errors.not_shared(reference) if reference.kind == FILE else errors.not_issued(reference)
+
+
+async def keep_issuers(
+    project_id: int, targets: tuple[Target, ...], client_request: ClientRequest
+) -> tuple[Target, ...]:
+    """Return the targets whose accounts issued an id that the request names; all if none is known.
+
+    Other accounts do not have the object, even if they are used in turn. Raises InvalidRequest and
+    DatabaseError.
+    """
+    if len(targets) < 2 or not (references := client_request.references()):
+        return targets
+    digests = [
+        (target, digest(target.account, reference.kind, reference.id))
+        for target in targets
+        for reference in references
+    ]
+    issuers = await run_query(IssuedId.objects.issuers, project_id, {key for _, key in digests})
+    issuing = {id(target) for target, key in digests if issuers.get(key) == target.account.slug}
+    return tuple(target for target in targets if id(target) in issuing) or targets
 
 
 def digest(account: Account, kind: str, id: str) -> str:

@@ -134,7 +134,9 @@ async def plan(routed: Routed) -> Planned:
     ids cannot be looked up.
     """
     candidates, failures = [], []
-    for target in routed.targets:
+    parsed = routed.parsed
+    project_id = parsed.caller.principal.project_id
+    for target in await account_ids.keep_issuers(project_id, routed.targets, parsed.client_request):
         try:
             candidates.append(await plan_target(routed, target))
         except (InvalidRequest, GatewayError) as error:

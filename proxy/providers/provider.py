@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from billing.pricing import Price
@@ -13,6 +14,12 @@ RESPONSES_FORMAT = "openai_responses"
 MESSAGES_FORMAT = "anthropic"
 GEMINI_FORMAT = "gemini"
 HTTP_CLIENT = "http"
+
+
+@lru_cache(maxsize=1024)
+def host_of(base_url: str) -> str:
+    """Return the host of a base URL; empty if it has none."""
+    return urlsplit(base_url).hostname or ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,8 +76,7 @@ class Provider:
 
     def is_regional(self, base_url: str) -> bool:
         """Return whether a base URL is that of an endpoint for one region."""
-        host = urlsplit(base_url).hostname or ""
-        return bool(self.regional_hosts) and host.endswith(self.regional_hosts)
+        return bool(self.regional_hosts) and host_of(base_url).endswith(self.regional_hosts)
 
     def auth_headers(self, secret: str) -> dict[str, str]:
         """Return the headers that carry the API key. The result is empty without a key."""

@@ -1,15 +1,19 @@
 """Calls to providers."""
 
+import time
 from collections.abc import Mapping
 
 from proxy.http.request import GatewayRequest
 from proxy.operations import Operation
 from proxy.routing.accounts import Account
+from proxy.routing.routes.latency import latency_averages
 from proxy.routing.targets import Candidate, UpstreamRequest
 from proxy.runtime import runtime
 from proxy.upstream.errors import UpstreamConnectionError
 from proxy.upstream.response import UpstreamResponse
 
+FAILED = frozenset({408, 429, *range(500, 600)})
+"""Statuses of a target that cannot serve requests at the moment."""
 FORWARDED_REQUEST_HEADERS = {
     "anthropic": (b"anthropic-version", b"anthropic-beta"),
     "openai_chat": (b"openai-beta",),
@@ -25,15 +29,25 @@ async def send(
     account, model = candidate.target.account, candidate.target.model
     format = upstream.format or account.format_for(operation.format)
     forwarded = forwarded_headers(request, format) if format == operation.format else {}
-    return await call(
-        account,
-        format,
-        upstream,
-        model,
-        forwarded,
-        timeout_s=candidate.target.timeout_s,
-        is_stream=candidate.plan.facts.stream,
-    )
+    started_at = time.perf_counter()
+    try:
+        response = await call(
+            account,
+            format,
+            upstream,
+            model,
+            forwarded,
+            timeout_s=candidate.target.timeout_s,
+            is_stream=candidate.plan.facts.stream,
+        )
+    except Exception:
+        latency_averages.observe_failure(account, model)
+        raise
+    if response.status in FAILED:
+        latency_averages.observe_failure(account, model)
+    else:
+        latency_averages.observe(account, model, time.perf_counter() - started_at)
+    return response
 
 
 def forwarded_headers(request: GatewayRequest, format: str) -> dict[str, str]:

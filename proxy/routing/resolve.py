@@ -89,16 +89,17 @@ class Lookup:
         """Return the targets of a model. Raises GatewayError."""
         route = self.table.find(model, self.given)
         found = list(self.route_targets(route, {model}))
-        targets = tuple(self.target(*each) for each in unique(found) if each[0].secret is not None)
-        if not targets:
+        usable = [each for each in unique(found) if each[0].secret is not None]
+        if not usable:
             raise errors.credential_unreadable() if found else unusable(route)
-        env, (first, named, _) = settings.ENV, found[0]
+        targets = tuple(self.target(*each) for each in usable)
+        env, (first, named, _) = settings.ENV, usable[0]
         return Resolution(
             targets,
             env.ai_gateway_retry_attempts if route.retry_attempts is None else route.retry_attempts,
             env.ai_gateway_retry_delay_ms if route.retry_delay_ms is None else route.retry_delay_ms,
             route.retries_context_length,
-            model_life.life_headers(first, named, model_life.served_model(first, named, self.today)),
+            model_life.life_headers(first, named, targets[0].model),
         )
 
     def route_targets(self, route: Route, visited: set[str]) -> Iterator[tuple[Account, str, RouteTarget]]:

@@ -10,6 +10,8 @@ from proxy.routing.accounts import Account
 
 WEIGHT = 0.2
 """The weight of a new measurement in the average."""
+FAILURE_S = 60.0
+"""The time that a failure counts as."""
 MAX_AGE_S = 60
 """An average that is older is measured again: the next request tries this target first."""
 MAX_ENTRIES = 10_000
@@ -30,12 +32,16 @@ class LatencyAverages:
         """For each place: the average in seconds, and the time of the last measurement."""
 
     def observe(self, account: Account, model: str, seconds: float) -> None:
-        """Add the time until the headers of a response, or until a failure."""
+        """Add the time until the headers of a response."""
         place = place_of(account, model)
         average, _ = self.averages.get(place, (seconds, 0.0))
         if len(self.averages) >= MAX_ENTRIES and place not in self.averages:
             self.averages.clear()
         self.averages[place] = average + WEIGHT * (seconds - average), self.clock()
+
+    def observe_failure(self, account: Account, model: str) -> None:
+        """Add a failure. It counts as a long time, because a target may fail quickly."""
+        self.observe(account, model, FAILURE_S)
 
     def next_estimate(self, account: Account, model: str) -> float:
         """Return the average of a place; 0 if it is unknown or too old, so that it is measured.

@@ -8,8 +8,9 @@ import pytest
 from aiohttp import web
 
 from billing.models import Outcome
+from projects import config_cache
 from projects.models import Project
-from proxy.models import IssuedId, IssuedIdQuerySet
+from proxy.models import Credential, IssuedId, IssuedIdQuerySet
 from tests.proxy.pipeline.account_ids.requests import (
     CHAT,
     ISSUED,
@@ -72,6 +73,25 @@ def test_an_id_works_only_in_the_account_that_issued_it(
     begin(gateway, RESPONSES)
     configure(openai_base_url=f"{upstream.url}/other")
     error_of(post(gateway, *ISSUED["previous_response_id"]), RESPONSES)
+
+
+def test_a_response_is_continued_with_the_credential_that_issued_it(
+    owner: httpx.Client, upstream: LocalUpstream
+) -> None:
+    """Two credentials are used in turn, but only one of them has the response."""
+    first = Credential.objects.get(slug="my-openai")
+    second = Credential(project=first.project, slug="spare", provider="openai", base_url=first.base_url)
+    for credential, secret in ((first, "sk-first-0123456789"), (second, "sk-spare-0123456789")):
+        credential.set_secret(secret)
+        credential.save()
+    config_cache.invalidate_all()
+    begin(owner, RESPONSES)
+    for _ in range(4):
+        assert post(owner, *ISSUED["previous_response_id"]).status_code == 200
+    assert len({sent.headers["authorization"] for sent in upstream.requests}) == 1
+    for _ in range(2):
+        assert post(owner, RESPONSES, {"input": "Hi"}).status_code == 200
+    assert len({sent.headers["authorization"] for sent in upstream.requests}) == 2
 
 
 def test_accounts_of_routes_are_shared_too(gateway: httpx.Client, upstream: LocalUpstream) -> None:

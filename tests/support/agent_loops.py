@@ -45,7 +45,7 @@ def chat_message(client: Any, streamed: bool, **request: Any) -> Any:
 
 
 def chat_history(message: Any) -> Json:
-    """Return the message as the next request repeats it."""
+    """Return the message in the form in which the next request repeats it."""
     calls = [
         {
             "id": call.id,
@@ -60,7 +60,7 @@ def chat_history(message: Any) -> Json:
 
 
 def responses_loop(client: Any, model: str, streamed: bool, stored: bool) -> str:
-    """Return the final text. Send all items back, or the response's id if the client stores responses."""
+    """Return the final text. Send all items back, or only the response's id if responses are stored."""
     request: Json = {
         "model": model,
         "tools": [{"type": "function", **FUNCTION, "strict": False}],
@@ -124,7 +124,7 @@ def get_weather(city: str) -> dict[str, str]:
 
 
 def google_chat(client: genai.Client, model: str, streamed: bool) -> list[str]:
-    """Return the final texts of two questions in one chat, whose history and tool calls the SDK handles."""
+    """Return the final texts of two questions in one chat. The SDK handles the history and the tool calls."""
     config = types.GenerateContentConfig(
         tools=[get_weather],
         system_instruction="Be brief.",

@@ -41,7 +41,7 @@ COMPLETE_USAGE: dict[str, Json] = {
     "gemini": {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12},
 }
 ABSENT = object()
-"""Usage of a response that reports none."""
+"""The value of `usage` for a response that does not report usage."""
 
 
 def connect(project: Project, format: str, upstream: LocalUpstream) -> None:
@@ -82,7 +82,7 @@ def ask(
 
 
 def respond_with_text(format: str, text: str, usage: Any = ABSENT, *, pieces: int = 1) -> Callable[..., Any]:
-    """Return a handler that responds with `text`; a stream repeats it `pieces` times."""
+    """Return a handler that responds with `text`. In a stream, the text is sent `pieces` times."""
 
     async def respond(request: web.Request, body: Json) -> web.StreamResponse:
         if body.get("stream") or "streamGenerateContent" in request.path:
@@ -183,7 +183,7 @@ def responses_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
 
 
 def anthropic_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
-    """Return a stream of Anthropic's format: it reports the input at its start, and `usage` at its end."""
+    """Return a stream in Anthropic's format, which reports the input at its start and `usage` at its end."""
     start = anthropic_response("") | {"stop_reason": None, "usage": {"input_tokens": 7, "output_tokens": 1}}
     deltas = [event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": text})] * (
         pieces if text else 0

@@ -295,7 +295,10 @@ class Gemini(Vendor):
 
 
 def openai_tier(body: Json) -> str:
-    """Return the tier. Without one, or with `auto`, the vendor's project decides: it may be `priority`."""
+    """Return the tier.
+
+    For `auto`, or without a tier, assume `priority`, which the vendor's project may set.
+    """
     tier = text_field(body.get("service_tier"))
     return "priority" if tier in ("", "auto") else tier
 

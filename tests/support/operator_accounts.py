@@ -22,7 +22,7 @@ TODAY = dt.date(2026, 12, 1)
 
 @contextmanager
 def operator_accounts(root: str, config: Path) -> Iterator[None]:
-    """Let the operator have accounts of Anthropic and Gemini at `root`, and the models of `config`."""
+    """Configure the operator's accounts of Anthropic and Gemini at `root`, and the models in `config`."""
     variables = {
         "anthropic_base_url": root,
         "anthropic_api_key": "sk-anthropic",

@@ -61,9 +61,9 @@ class PriceOverride(models.Model):
     """The price of a model that a project or the operator has set.
 
     It applies from `effective_from` until `ended_at`, or until the next override of the same pattern starts.
-    It replaces the whole bundled price, for every service tier and prompt length. Rates of 0 make a model
-    free, which differs from a model without a price: a hard budget allows the former and denies the latter.
-    Ended rows are kept, so that past requests can be repriced.
+    It replaces the whole bundled price, for every service tier and prompt length. A model whose rates are 0
+    is free, and a hard budget allows it. A model without a price is denied by a hard budget. Ended rows are
+    kept, so that past requests can be repriced.
     """
 
     project = models.ForeignKey(

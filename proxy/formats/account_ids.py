@@ -127,7 +127,7 @@ class IdReader(Protocol):
 
 
 class WithoutAccountIds:
-    """Base class of requests of formats that have no ids, neither in requests nor in responses."""
+    """Base class of requests without ids of an account, and whose responses contain none either."""
 
     def references(self) -> list[AccountReference]:
         return []

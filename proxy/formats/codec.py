@@ -235,7 +235,7 @@ class Codec(Protocol):
     def parse_request(self, fields: dict[str, Any], model: str, stream: bool, /) -> Request:
         """Parse a client's request whose body has these fields. Raises InvalidRequest.
 
-        `model` and `stream` are used only by formats in which the URL states them. The caller must handle
+        `model` and `stream` are needed only by formats in which the URL contains them. The caller must handle
         RecursionError, because a body may be nested too deeply.
         """
 

@@ -59,10 +59,16 @@ async def prompt_log(caller: Authenticated) -> Response:
 
 
 async def search(caller: Authenticated, run: Callable[[LogSearch], T]) -> T:
-    """Return the result of the search that the query string describes. Raises InvalidRequest."""
+    """Return the result of the search that the query string describes.
+
+    Raises InvalidRequest, and GatewayError for a caller without a key that may not see the whole project. All
+    such callers share one key, so the requests of this key include those of others.
+    """
     principal = caller.principal
     pairs = parse_pairs(caller.received.request.scope["query_string"].decode("latin-1"))
     sees_project = principal.allows(READ_SCOPE) or principal.allows(ADMIN_SCOPE)
+    if caller.is_anonymous and not sees_project:
+        raise errors.missing_scope(READ_SCOPE)
     query = parse_search(principal.key, pairs, sees_project=sees_project)
     async with report_slot:
         return await run_query(run, query)

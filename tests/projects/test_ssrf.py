@@ -1,17 +1,20 @@
 """No URL of a tenant reaches the own machine or the private network, on any route that takes a URL."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.urls import reverse
 
 from billing.alerts import webhook
 from billing.models import Webhook
+from billing.tasks import deliver_alerts
 from projects import outbound, outbound_http
-from projects.models import Project
+from projects.models import Project, User
 from projects.outbound import BlockedURL
 from proxy.models import Credential
 from proxy.providers import key_check
@@ -20,6 +23,7 @@ from proxy.upstream.client import HttpUpstreamClient
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.timeouts import Timeouts
 from tests.support.canary import FORMS, PUBLIC, Canary, Resolver, gather_results
+from tests.support.factories import signed_in
 from tests.support.upstream_server import LocalUpstream
 
 pytestmark = pytest.mark.usefixtures("resolver", "recorded_connections", "only_redirect_is_allowed")
@@ -117,3 +121,24 @@ async def test_the_canary_is_reached_without_the_guard(
 def test_there_are_at_least_60_forms() -> None:
     assert len(set(FORMS)) >= 60
     assert settings.ENV.gateway_private_upstreams == ("redirect.test",)
+
+
+def test_the_pages_that_take_a_url_reach_nothing(
+    project: Project, alice: User, canary: Canary, ssrf_urls: list[str]
+) -> None:
+    """Save a credential and a webhook for names that forms accept, which tests and calls them at once."""
+    client, names = (
+        signed_in(alice),
+        [url for url in ssrf_urls if re.search(r"//[a-z.]+(test|localhost):", url)],
+    )
+    for number, url in enumerate(names):
+        fields = {"slug": f"c{number}", "provider": "compatible", "base_url": url, "secret": "sk-x"}
+        page = client.post(reverse("credential-new", args=[project.slug]), fields, follow=True)
+        assert "It could not be verified" in page.content.decode(), url
+        client.post(reverse("webhook-new", args=[project.slug]), {"name": f"w{number}", "url": url})
+        webhook_row = Webhook.objects.get(name=f"w{number}")
+        client.post(reverse("webhook-test", args=[project.slug, webhook_row.pk]))
+        deliver_alerts()
+        assert webhook_row.deliveries.get().failure_reason, url
+        webhook_row.delete()
+    assert len(names) >= 8 and canary.connections == 0

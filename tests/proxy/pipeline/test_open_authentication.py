@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway_project import bootstrap
 from gateway_project.bootstrap import get_or_create_anonymous_project
 from keys.models import ApiKey
 from projects import config_cache
@@ -79,6 +80,7 @@ def test_a_key_of_the_gateway_works_as_usual(client: httpx.Client, upstream: Loc
     assert [call.headers["authorization"] for call in upstream.requests] == ["Bearer sk-operator"]
 
 
+@pytest.mark.databases
 def test_each_address_has_its_own_limit(client: httpx.Client, change_environment: ChangeEnvironment) -> None:
     change_environment(ai_gateway_rate_limit_rpm=2, gateway_trusted_proxies=(ip_network("127.0.0.0/8"),))
     replies = [chat(client, x_forwarded_for="192.0.2.1") for _ in range(3)]
@@ -143,6 +145,32 @@ def test_a_key_is_required_by_default(
     assert chat(client).status_code == 401
     assert chat(client, authorization=f"Bearer {OWN_KEY}").status_code == 401
     assert not upstream.requests
+
+
+@pytest.mark.parametrize("path", ["/api/prompt-log", "/api/v1/logs", "/api/v1/logs/1"])
+def test_callers_without_a_key_do_not_see_the_requests_of_others(
+    client: httpx.Client, upstream: LocalUpstream, path: str
+) -> None:
+    assert chat(client).status_code == 200
+    assert client.get(path).status_code == 403
+    key = ApiKey.objects.get(project__slug=ANONYMOUS_SLUG)
+    key.scopes = [*key.scopes, "logs:read"]
+    key.save()
+    config_cache.clear_all()
+    assert client.get(path).status_code in (200, 404)
+
+
+def test_the_start_creates_the_project_if_callers_need_no_key(
+    transactional_db: None, change_environment: ChangeEnvironment
+) -> None:
+    first = bootstrap.prepare_database()
+    assert not Project.objects.filter(slug=ANONYMOUS_SLUG).exists()
+    change_environment(ai_gateway_auth="open")
+    assert first is not None and bootstrap.prepare_database() is None
+    project = Project.objects.get(slug=ANONYMOUS_SLUG)
+    assert project.memberships.get().user.email == first.email
+    assert ApiKey.objects.get(project=project).scopes == bootstrap.ANONYMOUS_SCOPES
+    assert "need no API key" in bootstrap.banner(None) and "need no API key" in bootstrap.banner(first)
 
 
 def test_the_anonymous_project_is_an_ordinary_one(client: httpx.Client) -> None:

@@ -177,6 +177,7 @@ def test_the_key_is_neither_stored_nor_logged(
     assert OWN_KEY not in "".join(rows).replace(f"openai/{OWN_KEY}", "").replace(f"'{OWN_KEY}'", "")
 
 
+@pytest.mark.databases
 def test_budgets_and_rate_limits_still_apply(
     client: httpx.Client, tenant: Project, upstream: LocalUpstream
 ) -> None:
@@ -209,6 +210,13 @@ def test_a_stored_response_is_found_with_the_same_key_only(
     assert client.get("/v1/responses/resp_1").status_code == 404
     assert client.post("/v1/responses", json=question).status_code == 404
     assert len(upstream.requests) == 2
+
+
+def test_tokens_are_counted_with_the_callers_key(client: httpx.Client, upstream: LocalUpstream) -> None:
+    body = {"model": "anthropic/claude-haiku-4-5", "messages": CHAT["messages"]}
+    assert client.post("/v1/messages/count_tokens", json=body).status_code == 200
+    (call,) = upstream.requests
+    assert (call.path, call.headers["x-api-key"]) == ("/public/anthropic/v1/messages/count_tokens", OWN_KEY)
 
 
 def test_a_background_response_would_need_the_key_later(

@@ -112,6 +112,8 @@ class Environment(BaseSettings):
     gateway_retention_days: int | None = Field(None, ge=7, le=36_600)
     """How many days usage records are kept; None: without a limit. Their daily sums always stay."""
 
+    gateway_cache_max_mb: int = Field(64, ge=0)
+    """The memory of the response cache: of the process without Redis, of each project with Redis."""
     gateway_unpriced: Literal["closed", "open"] = "closed"
     """Requests with a hard budget for a model without a price.
 

@@ -22,6 +22,9 @@ from projects.db import durability, executor
 from projects.db.hang_detection import abort_hung_queries_if
 from projects.db.health import database_health
 from proxy import revocation
+from proxy.cache import store as response_cache
+from proxy.cache.redis_store import RedisStore
+from proxy.cache.store import CacheStore
 from proxy.http.asgi import Receive, Send
 from proxy.http.client_stream import FINAL_WRITE_TIMEOUT_S
 from proxy.http.handler import resolve_route
@@ -124,6 +127,7 @@ async def running_services() -> AsyncIterator[None]:
         process_ledger = await start_ledger()
         stack.push_async_callback(process_ledger.stop)
         stack.push_async_callback(prompt_log_writer.stop)
+        stack.push_async_callback((await start_response_cache()).close)
         stack.push_async_callback(wait_until_settled)
         with suppress(DatabaseError):
             await executor.run_query(durability.warn_of_unsafe_settings)
@@ -166,6 +170,19 @@ async def start_ledger() -> Ledger:
         message = "Reservations that an earlier process had not settled were settled by estimates."
         log.warning("orphaned_reservations_settled", message=message, count=settled)
     return process_ledger
+
+
+async def start_response_cache() -> CacheStore:
+    """Start the response cache, in Redis or in this process, and install it for requests."""
+    env = settings.ENV
+    if not env.redis_url:
+        return response_cache.current()
+    redis_store = RedisStore(
+        env.redis_url, timeout_s=env.gateway_redis_timeout_ms / 1000, max_bytes=response_cache.max_bytes
+    )
+    await redis_store.open()
+    response_cache.install(redis_store)
+    return redis_store
 
 
 def open_ledger() -> Ledger:

@@ -36,6 +36,8 @@ class Principal:
     expires_at: float
     uses_operator_credentials: bool
     accepts_provider_keys: bool
+    caches_responses: bool
+    cache_ttl_s: int
 
     @classmethod
     def from_key(cls, key: ApiKey) -> "Principal":
@@ -51,6 +53,8 @@ class Principal:
             expires_at=key.expires_at.timestamp() if key.expires_at else float("inf"),
             uses_operator_credentials=key.project.uses_operator_credentials,
             accepts_provider_keys=key.project.accepts_provider_keys,
+            caches_responses=key.project.caches_responses,
+            cache_ttl_s=key.project.cache_ttl_s,
         )
 
     @property

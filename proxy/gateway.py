@@ -5,19 +5,21 @@ from typing import Any
 
 from django.conf import settings
 
-from billing.models import Outcome
 from proxy.formats.codec import ClientRequest
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import ResponseWriter
 from proxy.operations import BodyOperation
 from proxy.pipeline import idempotency
-from proxy.pipeline.admission import reserve
+from proxy.pipeline.admission import admit_cached, reserve
 from proxy.pipeline.attempts.sequence import AttemptSequence
 from proxy.pipeline.authenticate import authenticate, authorize, receive
 from proxy.pipeline.early_stream import early_stream
 from proxy.pipeline.idempotency import Replay, Run
 from proxy.pipeline.parse import parse
 from proxy.pipeline.relay import relay
+from proxy.pipeline.response_cache.lookup import Miss, lookup
+from proxy.pipeline.response_cache.recorder import NO_RECORDING, Recording
+from proxy.pipeline.response_cache.replay import Hit
 from proxy.pipeline.responses import respond_with_error
 from proxy.pipeline.route import plan, route
 from proxy.pipeline.settle import INTERRUPTED, Progress, settle
@@ -37,6 +39,7 @@ async def handle(
     received = receive(request, operation)
     progress: Progress = received
     result = INTERRUPTED
+    recording: Recording = NO_RECORDING
     try:
         progress = caller = await authenticate(received)
         authorize(caller)
@@ -48,15 +51,21 @@ async def handle(
             case Replay() as stored:
                 result = await idempotency.replay(planned, stored, writer)
             case Run(writer):
-                progress = admitted = await reserve(planned)
-                progress = sequence = AttemptSequence(admitted)
-                writer = early_stream(admitted, writer)
-                with request.disconnect_watcher.abort_after(settings.ENV.gateway_total_timeout_s):
-                    attempted = await sequence.run()
-                    result = await relay(sequence.admitted, attempted, writer)
+                match await lookup(planned, writer):
+                    case Hit() as hit:
+                        progress = admitted = await admit_cached(planned)
+                        result = hit.replay(admitted, writer)
+                    case Miss(recording):
+                        progress = admitted = await reserve(planned)
+                        progress = sequence = AttemptSequence(admitted)
+                        writer = recording.wrap(early_stream(admitted, writer))
+                        with request.disconnect_watcher.abort_after(settings.ENV.gateway_total_timeout_s):
+                            attempted = await sequence.run()
+                            result = await relay(sequence.admitted, attempted, writer)
     except (Exception, asyncio.CancelledError) as error:
         result = await respond_with_error(progress, error, writer)
     finally:
         # `finish` completes the response for the client, so the usage record exists before the client has it.
         await settle(progress, result)
-        await writer.finish(succeeded=result.outcome is Outcome.OK)
+        await recording.end(result)
+        await writer.finish(succeeded=result.succeeded)

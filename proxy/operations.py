@@ -35,7 +35,8 @@ class Operation:
 
     `scope` names the canonical path; it also covers every alias of the path. A `billable` operation costs
     money, so it is reserved and settled. A `convertible` operation can be converted for providers of other
-    formats. `other_methods` are the methods of other operations at the same URL.
+    formats. `other_methods` are the methods of other operations at the same URL. Responses of a `cacheable`
+    operation may be cached, with `cached_by_default` even if neither the request nor its project asks for it.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Operation:
     format: str
     billable: bool = False
     convertible: bool = False
+    cacheable: bool = False
+    cached_by_default: bool = False
     other_methods: tuple[str, ...] = ()
 
     @property
@@ -74,13 +77,15 @@ class BodyOperation(Operation, Generic[R_co]):
 def generation_operation(
     name: str, scope: str, format: str, parse: Callable[..., ClientRequest]
 ) -> BodyOperation[ClientRequest]:
-    return BodyOperation(name, scope, "POST", format, billable=True, convertible=True, parse=parse)
+    return BodyOperation(
+        name, scope, "POST", format, billable=True, convertible=True, cacheable=True, parse=parse
+    )
 
 
 def embedding_operation(
     name: str, scope: str, format: str, parse: Callable[..., ClientRequest]
 ) -> BodyOperation[ClientRequest]:
-    return BodyOperation(name, scope, "POST", format, billable=True, parse=parse)
+    return BodyOperation(name, scope, "POST", format, billable=True, cacheable=True, parse=parse)
 
 
 def count_operation(
@@ -119,6 +124,7 @@ COMPLETIONS: BodyOperation[ClientRequest] = BodyOperation(
     "POST",
     openai_chat.FORMAT,
     billable=True,
+    cacheable=True,
     parse=CreateCompletionRequest,
 )
 EMBED_CONTENT = embedding_operation(
@@ -166,6 +172,7 @@ LOGS = Operation("logs", "", "GET", GATEWAY_FORMAT, other_methods=("DELETE",))
 LOG_DETAIL = Operation("log_detail", "", "GET", GATEWAY_FORMAT)
 DELETE_LOGS = Operation("delete_logs", "project:manage", "DELETE", GATEWAY_FORMAT)
 PROMPT_LOG = Operation("prompt_log", "", "GET", GATEWAY_FORMAT)
+PURGE_CACHE = Operation("purge_cache", "project:manage", "DELETE", GATEWAY_FORMAT)
 NOT_FOUND = Operation("unknown", "", "", openai_chat.FORMAT)
 NOT_FOUND_ANTHROPIC = Operation("unknown", "", "", anthropic.FORMAT)
 NOT_FOUND_GEMINI = Operation("unknown", "", "", gemini.FORMAT)

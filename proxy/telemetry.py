@@ -36,6 +36,12 @@ prompt_log_dropped = Counter(
 )
 
 
+cache_lookups = Counter(
+    "gateway_cache_lookups", "Requests that asked for the response cache, by result.", ["result"]
+)
+cache_savings = Counter("gateway_cache_saved_usd", "Cost in USD that the response cache has saved.")
+
+
 @lru_cache(maxsize=4096)
 def labelled_metrics(
     api_family: str, model: str, provider: str, status: int, outcome: str
@@ -100,3 +106,13 @@ def background_response_settled(outcome: str) -> None:
     The request that created it was counted when that request ended.
     """
     background_responses.labels(outcome).inc()
+
+
+def cache_looked_up(result: str) -> None:
+    """Count a request that asked for the cache; `result` is hit, miss or bypass."""
+    cache_lookups.labels(result).inc()
+
+
+def cache_saved(nano: int) -> None:
+    """Count the cost in nano-USD that a hit has saved."""
+    cache_savings.inc(nano / 1e9)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from proxy.endpoints import (
+    cache,
     count_tokens,
     generate,
     health,
@@ -98,6 +99,7 @@ urlpatterns = [
     path("api/prompt-log", logs.prompt_log),
     path("api/costs", usage.costs_by_key),
     path("api/costs/<str:public_id>", usage.costs_for_key),
+    path("v1/cache", cache.purge_cache),
     path("health", health.health_view),
     path("ready", health.ready_view),
     path("metrics", metrics.metrics_view),

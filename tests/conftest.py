@@ -27,6 +27,7 @@ from keys.auth_throttle import auth_failures
 from keys.models import ApiKey
 from projects import config_cache
 from projects.models import Project, Role, User
+from proxy.cache.store import memory_store
 from proxy.routing.health.target_health import health
 from tests.support import empty_tables
 from tests.support import ledger_harness as ledgers
@@ -94,6 +95,7 @@ def clear_caches() -> Iterator[None]:
     auth_failures.clear()
     health.clear()
     cache.clear()
+    memory_store.clear()
 
 
 @pytest.fixture

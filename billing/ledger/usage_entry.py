@@ -67,6 +67,7 @@ class UsageEntry(msgspec.Struct, kw_only=True):
     blocking_budget_id: int | None = None
     attempts: list[Attempt] | None = None
     unchecked: bool = False
+    saved_nano: int = 0
     corrects: UUID | None = None
     correction_reason: str = ""
     metadata: dict[str, str] | None = None
@@ -88,6 +89,7 @@ class UsageEntry(msgspec.Struct, kw_only=True):
             tokens=tokens - self.tokens,
             reserved_nano=None,
             attempts=None,
+            saved_nano=0,
             corrects=self.id,
             correction_reason=reason.value,
         )
@@ -106,6 +108,7 @@ class UsageEntry(msgspec.Struct, kw_only=True):
             self.reserved_nano, self.service_tier,
             self.billable_extras and encode_json(self.billable_extras).decode(),
             self.blocking_budget_id, self.attempts and encode_json(self.attempts).decode(), self.unchecked,
+            self.saved_nano,
             self.corrects and self.corrects.hex, self.correction_reason,
             self.metadata and encode_json(self.metadata).decode(),
         ), MAX_LENGTHS))  # fmt: skip
@@ -118,7 +121,7 @@ COLUMNS = (
     "cache_write_12h_tokens", "output_tokens", "reasoning_tokens",
     "cost_nano", "price", "estimated", "latency_us", "first_token_us",
     "reserved_nano", "service_tier", "billable_extras",
-    "blocking_budget_id", "attempts", "unchecked", "corrects", "correction_reason", "metadata",
+    "blocking_budget_id", "attempts", "unchecked", "saved_nano", "corrects", "correction_reason", "metadata",
 )  # fmt: skip
 
 

@@ -136,6 +136,11 @@ class UsageRecord(models.Model):
         help_text="The request was admitted while Redis was down, so no budget was checked.",
     )
     metadata = models.JSONField(null=True, help_text="The tags of the client, as names and texts.")
+    saved_nano = models.BigIntegerField(
+        default=0,
+        db_default=0,
+        help_text="The cost of the first request whose response this one got from the cache.",
+    )
     corrects = models.UUIDField(null=True)
     correction_reason = models.CharField(
         max_length=16, choices=CorrectionReason.choices, blank=True, default=""
@@ -249,6 +254,7 @@ class UsageSums(models.Model):
     input_tokens = models.BigIntegerField()
     output_tokens = models.BigIntegerField()
     cost_nano = models.BigIntegerField()
+    saved_nano = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         abstract = True

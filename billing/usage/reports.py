@@ -27,6 +27,7 @@ ROLLUP_SUMS = {
     + Sum("cache_write_12h_tokens"),
     "output_tokens": Sum("output_tokens"),
     "cost_nano": Sum("cost_nano"),
+    "saved_nano": Sum("saved_nano"),
 }
 """Aggregates over usage records, by column of `DailyUsage`. Corrections do not count as requests."""
 OVERRUN = Case(
@@ -54,6 +55,7 @@ class UsageTotals:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_nano: int = 0
+    saved_nano: int = 0
 
     def __add__(self, other: "UsageTotals") -> "UsageTotals":
         return UsageTotals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))

@@ -56,11 +56,25 @@ class ProjectForm(forms.ModelForm[Project]):
 
 class ProjectSettingsForm(ProjectForm, RateLimitsForm):
     class Meta(ProjectForm.Meta):
-        fields = ("name", "timezone", "accepts_provider_keys", "rpm_limit", "tpm_limit", "concurrency_limit")
+        fields = (
+            *("name", "timezone", "accepts_provider_keys", "rpm_limit", "tpm_limit", "concurrency_limit"),
+            *("caches_responses", "cache_ttl_s"),
+        )
+        labels = {
+            **ProjectForm.Meta.labels,
+            "caches_responses": "Cache responses by default",
+            "cache_ttl_s": "Lifetime in seconds",
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["timezone"].help_text += " A change does not move existing records to another day."
+        self.fields["cache_ttl_s"].required = False
+
+    def clean_cache_ttl_s(self) -> int:
+        """Return the entered lifetime; without one, the stored lifetime stays."""
+        entered: int | None = self.cleaned_data["cache_ttl_s"]
+        return self.instance.cache_ttl_s if entered is None else entered
 
 
 class BudgetedKeyForm(KeyForm):

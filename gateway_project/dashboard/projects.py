@@ -1,13 +1,16 @@
 """The pages that list projects, create one and change its settings."""
 
+from asgiref.sync import async_to_sync
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
+from gateway_project.dashboard.confirm import confirm
 from gateway_project.dashboard.forms import ProjectForm, ProjectSettingsForm
 from projects.access import ProjectRequest, SignedInRequest, project_view
 from projects.models import Membership, Project, Role
+from proxy.cache import store
 
 
 @login_required
@@ -36,3 +39,15 @@ def project_settings(request: ProjectRequest, project: Project) -> HttpResponse:
         messages.success(request, "Settings saved.")
         return redirect("project-settings", project.slug)
     return render(request, "projects/settings.html", {"form": form})
+
+
+@project_view(Role.ADMIN)
+def purge_cache(request: ProjectRequest, project: Project) -> HttpResponse:
+    return confirm(
+        request,
+        "projects/purge_cache.html",
+        {},
+        action=lambda: async_to_sync(store.current().purge)(project.pk),
+        message="The response cache is empty.",
+        redirect_to="project-settings",
+    )

@@ -22,6 +22,7 @@ project_pages = [
     path("", overview.overview, name="project-overview"),
     path("settings/", projects.project_settings, name="project-settings"),
     path("settings/prompt-log/", prompt_log.prompt_log_settings, name="prompt-log-settings"),
+    path("settings/purge-cache/", projects.purge_cache, name="project-settings-purge-cache"),
     path("keys/", keys.key_list, name="key-list"),
     path("keys/new/", keys.key_new, name="key-new"),
     path("keys/<str:public_id>/", keys.key_edit, name="key-edit"),

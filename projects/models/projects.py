@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.utils import timezone
 from django.utils.text import slugify
@@ -86,6 +87,17 @@ class Project(RateLimits):
         default=False,
         help_text="A request may carry the caller's own key for the provider in the header "
         "x-gateway-provider-key. The gateway does not store it. Budgets and rate limits still apply.",
+    )
+    caches_responses = models.BooleanField(
+        "cache responses",
+        default=False,
+        help_text="Answer repeated requests from the response cache, unless a request says otherwise.",
+    )
+    cache_ttl_s = models.PositiveIntegerField(
+        "lifetime of cached responses",
+        default=3600,
+        validators=[MinValueValidator(60), MaxValueValidator(86_400)],
+        help_text="In seconds, from 60 to 86400.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -1,7 +1,7 @@
 """Detect a client disconnect during a call to a provider, and end the call."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -17,11 +17,16 @@ class RequestTimeout(Exception):
     """The request took longer in all than the operator allows."""
 
 
+def serves_only_its_client() -> bool:
+    return False
+
+
 class DisconnectWatcher:
     """Watches the connection of a request whose body has been received.
 
     Use `async with` around work that is useless without a client. If the client disconnects or
-    `abort(reason)` is called, the block is cancelled. It then raises ClientDisconnected or `reason`.
+    `abort(reason)` is called, the block is cancelled. It then raises ClientDisconnected or `reason`. While
+    `serves_others` returns true, other requests wait for the same response, so a disconnect has no effect.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -29,11 +34,13 @@ class DisconnectWatcher:
         self.abort_reason: Exception | None = None
         self.watch_task: asyncio.Task[None] | None = None
         self.guarded_task: asyncio.Task[Any] | None = None
+        self.serves_others: Callable[[], bool] = serves_only_its_client
 
     async def _wait_for_disconnect(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
-        self.abort(ClientDisconnected())
+        if not self.serves_others():
+            self.abort(ClientDisconnected())
 
     def abort(self, reason: Exception) -> None:
         """Cancel the guarded block now, or as soon as it is entered. Later reasons are ignored."""

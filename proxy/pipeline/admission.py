@@ -114,18 +114,11 @@ async def reserve(planned: Planned) -> Admitted:
     LedgerUnavailable, DatabaseError or ReservationInterrupted.
     """
     principal = planned.routed.parsed.caller.principal
-    try:
-        policy = await spend_policies.get(principal.key_id)
-    except KeyDeleted:
-        raise errors.invalid_key() from None
+    policy = await spend_policy_of(principal)
     candidates = priceable_candidates(planned.candidates, principal, policy)
     bounds = [cost_bound(candidate, policy) for candidate in candidates]
     request = build_reserve_request(planned, policy, candidates, bounds)
-    try:
-        reservation = await ledger.current().reserve(request)
-    except asyncio.CancelledError:
-        outlive_cancellation()
-        raise ReservationInterrupted from None
+    reservation = await reserve_in_ledger(request)
     first = next((index for index, bound in enumerate(bounds) if bound.min_nano <= reservation.amount), 0)
     if len(candidates) - first != len(planned.candidates):
         planned = replace(planned, candidates=candidates[first:])
@@ -168,6 +161,52 @@ def permit(
     cap = bound.max_cost.max_output_for(left_nano, target.estimated_input_tokens(facts))
     abort_after = math.inf if cap is None else cap
     return Admitted(planned, policy, reservation, granted, abort_after, is_budgeted=True, number=number)
+
+
+async def admit_cached(planned: Planned) -> Admitted:
+    """Count a request whose response is in the cache against the rate limits. It reserves nothing.
+
+    Raises the same exceptions as `reserve`, but never BudgetExceeded.
+    """
+    caller = planned.routed.parsed.caller
+    principal, policy = caller.principal, await spend_policy_of(caller.principal)
+    request = ReserveRequest(
+        caller.received.id,
+        principal.project_id,
+        principal.key_id,
+        principal.timezone,
+        min_nano=0,
+        max_nano=0,
+        budgets=(),
+        rate_limits=policy.rate_limits,
+        tokens=0,
+        estimate=unused_entry(planned),
+    )
+    return Admitted(planned, policy, await reserve_in_ledger(request), number=0)
+
+
+def unused_entry(planned: Planned) -> UsageEntry:
+    """Return the record that is written if this process dies before it sends a cached response."""
+    entry = worst_case_entry(planned, planned.candidate, 0)
+    entry.tokens = Tokens()
+    return entry
+
+
+async def spend_policy_of(principal: Principal) -> SpendPolicy:
+    """Return the spend policy of a key. Raises GatewayError if the key was deleted, and DatabaseError."""
+    try:
+        return await spend_policies.get(principal.key_id)
+    except KeyDeleted:
+        raise errors.invalid_key() from None
+
+
+async def reserve_in_ledger(request: ReserveRequest) -> ReservationGrant:
+    """Reserve. Raises AdmissionDenied, LedgerUnavailable, DatabaseError or ReservationInterrupted."""
+    try:
+        return await ledger.current().reserve(request)
+    except asyncio.CancelledError:
+        outlive_cancellation()
+        raise ReservationInterrupted from None
 
 
 def max_cost_of(facts: RequestFacts, price: Price) -> MaxCost:

@@ -41,7 +41,8 @@ class RequestResult:
     `blocking_budget_id` is the budget that denied the request. `dropped` names the dropped settings.
     `is_recorded` is true if the ledger itself has written the record. `is_deferred` is true if the response
     continues in the background; the record is written when it has ended. `was_background` is true if the
-    response was stored as a background response, but ended before the request did.
+    response was stored as a background response, but ended before the request did. `saved_nano` is the cost
+    that a response from the cache has saved.
     """
 
     outcome: Outcome
@@ -54,6 +55,12 @@ class RequestResult:
     is_recorded: bool = False
     is_deferred: bool = False
     was_background: bool = False
+    saved_nano: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Return whether the client got a complete response."""
+        return self.outcome in (Outcome.OK, Outcome.CACHED)
 
 
 INTERRUPTED = RequestResult(Outcome.UNAVAILABLE, 503, "service_unavailable")
@@ -126,7 +133,7 @@ def complete_entry(progress: Recorded, result: RequestResult, seconds: float) ->
         result.status,
         redact(result.error_code),
     )
-    entry.latency_us = int(seconds * 1e6)
+    entry.latency_us, entry.saved_nano = int(seconds * 1e6), result.saved_nano
     if result.first_token_at is not None:
         started_at = caller_of(progress).received.started_at
         entry.first_token_us = int((result.first_token_at - started_at) * 1e6)

@@ -1,8 +1,10 @@
 """Several processes with PostgreSQL and Redis behave like one process. Without Redis, one is allowed."""
 
 import asyncio
+import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -11,6 +13,8 @@ from aiohttp import web
 
 from projects.ids import uuid7
 from tests.support.cluster import MODEL, PROMPT, Cluster
+from tests.support.gateway_server import GatewayProcess
+from tests.support.redis_gateways import needs_servers
 from tests.support.upstream_server import chunk
 
 pytestmark = pytest.mark.databases
@@ -25,6 +29,7 @@ DEMO_USD = 0.000_033
 """Exact cost of each such request, which is also its reservation."""
 DISCONNECTS = 100
 RPM = 600
+MISSES = 40
 
 
 def assert_fifty_admitted(gateways: Cluster) -> None:
@@ -117,3 +122,73 @@ async def offer_load(gateways: Cluster, token: str, per_second: float, minutes: 
             await asyncio.sleep(max(started + n / per_second - time.monotonic(), 0))
             tasks.append(asyncio.create_task(gateways.send_request(client, token, n, **DEMO)))
         return Counter(await asyncio.gather(*tasks))
+
+
+class CachedPrompt:
+    """A prompt that the cache may answer, and a provider that holds its responses until it is opened."""
+
+    def __init__(self, gateways: Cluster) -> None:
+        self.gateways, self.calls, self.is_open = gateways, 0, False
+        self.before, gateways.upstream.handler = gateways.upstream.handler, self.handle
+        self.text = uuid7().hex
+
+    async def handle(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        self.calls += 1
+        while not self.is_open:  # noqa: ASYNC110  # The test opens it in another thread.
+            await asyncio.sleep(0.01)
+        return await self.before(request, body)
+
+    async def send(self, client: httpx.AsyncClient, token: str, process: GatewayProcess) -> str:
+        """Return how a process used the cache; empty if it was killed."""
+        messages = [{"role": "user", "content": self.text}]
+        body = {"model": MODEL, "max_tokens": 50, "user": "u", "messages": messages, "cache": True}
+        headers = {"authorization": f"Bearer {token}"}
+        with suppress(httpx.TransportError):
+            response = await client.post(f"{process.url}/v1/chat/completions", json=body, headers=headers)
+            return str(response.headers.get("x-gateway-cache", response.status_code))
+        return ""
+
+    async def wait_until_called(self, times: int) -> None:
+        async with asyncio.timeout(60):
+            while self.calls < times:  # noqa: ASYNC110  # The provider counts in another thread.
+                await asyncio.sleep(0.01)
+
+
+async def miss_everywhere(gateways: Cluster, token: str, *, kill_holder: bool) -> tuple[int, Counter[str]]:
+    """Send the same request to all processes; return the provider's calls, and the uses of the cache.
+
+    The first process fetches. If `kill_holder`, it is killed while it does.
+    """
+    prompt = CachedPrompt(gateways)
+    first, *others = gateways.processes if len(gateways.processes) > 1 else gateways.processes * 2
+    try:
+        async with gateways.client() as client:
+            holder = asyncio.create_task(prompt.send(client, token, first))
+            await prompt.wait_until_called(1)
+            waiting = [
+                asyncio.create_task(prompt.send(client, token, others[n % len(others)]))
+                for n in range(MISSES)
+            ]
+            await asyncio.sleep(1)
+            if kill_holder:
+                first.stop(signal.SIGKILL)
+                await prompt.wait_until_called(2)
+            prompt.is_open = True
+            results = Counter(await asyncio.gather(holder, *waiting))
+    finally:
+        prompt.is_open = True
+        gateways.upstream.handler = prompt.before
+    return prompt.calls, results
+
+
+def test_identical_misses_of_all_processes_cause_one_call(gateways: Cluster) -> None:
+    calls, results = asyncio.run(miss_everywhere(gateways, gateways.new_key(), kill_holder=False))
+    assert (calls, results) == (1, Counter(miss=1, hit=MISSES))
+
+
+@pytest.mark.long
+@needs_servers
+def test_one_other_process_fetches_if_the_first_is_killed(gateways: Cluster) -> None:
+    calls, results = asyncio.run(miss_everywhere(gateways, gateways.new_key(), kill_holder=True))
+    gateways.processes[0].start()
+    assert (calls, results) == (2, Counter({"miss": 1, "hit": MISSES - 1, "": 1}))

@@ -138,6 +138,7 @@ FREE = {
     "delete_response",
     "cancel_response",
     "list_input_items",
+    "purge_cache",
     "unknown",
     "health",
     "ready",

@@ -11,6 +11,7 @@ FOLDERS_OF_ONE_SHAPE = (
     "gateway_project/dashboard",
     "gateway_project/api",
     "gateway_project/management/commands",
+    "proxy/endpoints",
     "proxy/formats/openai_chat",
     "proxy/formats/openai_responses",
     "proxy/formats/anthropic",

@@ -140,6 +140,7 @@ def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict
         "credential-new": Role.ADMIN,
         "project-settings": Role.ADMIN,
         "prompt-log-settings": Role.ADMIN,
+        "project-settings-purge-cache": Role.ADMIN,
         "budget-list": Role.VIEWER,
         "budget-new": Role.ADMIN,
         "alert-list": Role.MEMBER,

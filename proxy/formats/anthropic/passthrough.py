@@ -118,9 +118,13 @@ class MessagesRequest:
     def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
         """Return the body for the provider.
 
-        It has the provider's name for the model, and `max_tokens` if a limit is given.
+        It has the provider's name for the model, and `max_tokens` if a limit is given. Tags in `metadata` are
+        for the gateway: Anthropic accepts only `user_id` there.
         """
         fields: dict[str, Any] = {}
+        metadata = self.fields.get("metadata")
+        if isinstance(metadata, dict) and not metadata.keys() <= {"user_id"}:
+            fields["metadata"] = {"user_id": metadata.get("user_id")}
         if model != self.request.model:
             fields["model"] = model
         if max_tokens is not None:

@@ -167,11 +167,10 @@ class EmbedContentRequest(EmbeddingRequestBase):
         super().__init__(body, fields, model, embedded_content_tokens(request.content))
 
     def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
-        return (
-            self.body
-            if self.request.model is None
-            else replace_fields(self.body, {"model": f"models/{model}"})
-        )
+        """Return the body with the provider's model name, if it has one, and without `metadata`."""
+        fields = {} if self.request.model is None else {"model": f"models/{model}"}
+        removed = self.fields.keys() & {"metadata"}
+        return replace_fields(self.body, fields, removed) if fields or removed else self.body
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
         return encode({"embedding": {"values": vectors[0]}} | render_usage_metadata(usage))
@@ -191,10 +190,13 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
             check_letters(item, FIELDS, "requests.")
 
     def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
-        """Return the body with the model of the URL in each request, as Google requires."""
+        """Return the body with the model of the URL in each request, as Google requires.
+
+        Google has no `metadata`.
+        """
         items = map(bytes, decode_list(decode_fields(self.body)["requests"]))
         renamed = [msgspec.Raw(replace_fields(item, {"model": f"models/{model}"})) for item in items]
-        return replace_fields(self.body, {"requests": renamed})
+        return replace_fields(self.body, {"requests": renamed}, ("metadata",))
 
     @property
     def items(self) -> list[dict[str, Any]]:

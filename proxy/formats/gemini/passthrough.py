@@ -134,12 +134,14 @@ class GenerateContentRequest(WithoutAccountIds):
     def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
         """Return the body with the output limit `max_tokens`, if given, and without repeated results.
 
-        The body does not need the name of the model, because the URL contains it.
+        The body does not need the name of the model, because the URL contains it. Tags in `metadata` are for
+        the gateway, because Google has no such field.
         """
         fields = self.contents_without_repeats()
         if max_tokens is not None:
             fields |= self.settings_with_limit(max_tokens)
-        return replace_fields(self.body, fields) if fields else self.body
+        removed = self.fields.keys() & {"metadata"}
+        return replace_fields(self.body, fields, removed) if fields or removed else self.body
 
     def contents_without_repeats(self) -> dict[str, Any]:
         """Return the field `contents` if results must be removed from it, otherwise an empty dict."""

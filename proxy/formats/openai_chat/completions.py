@@ -81,7 +81,7 @@ class CreateCompletionRequest(WithoutAccountIds):
         """Return the request body with the provider's model name and the output limit.
 
         For a stream, the body also asks the provider to report usage at the end. In this format, the limit is
-        always called `max_tokens`.
+        always called `max_tokens`, and OpenAI accepts no `metadata`.
         """
         fields: dict[str, Any] = {}
         if model != self.request.model:
@@ -90,7 +90,8 @@ class CreateCompletionRequest(WithoutAccountIds):
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
         if max_tokens is not None:
             fields["max_tokens"] = max_tokens
-        return replace_fields(self.body, fields) if fields else self.body
+        removed = self.fields.keys() & {"metadata"}
+        return replace_fields(self.body, fields, removed) if fields or removed else self.body
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         return measure(body)

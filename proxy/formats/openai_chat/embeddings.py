@@ -140,7 +140,11 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
     def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
-        return self.body if model == self.request.model else replace_fields(self.body, {"model": model})
+        """Return the body with the provider's model name, without `metadata`, which OpenAI rejects."""
+        removed = self.fields.keys() & {"metadata"}
+        if model == self.request.model and not removed:
+            return self.body
+        return replace_fields(self.body, {"model": model}, removed)
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         return measure(body)

@@ -97,7 +97,8 @@ class ChatRequest:
         """Return the request body with the provider's model name and the output limit.
 
         For a stream, the body also asks the provider to report usage at the end, unless the server rejects
-        this option or reports usage anyway.
+        this option or reports usage anyway. Tags in `metadata` are for the gateway: OpenAI accepts them only
+        for responses that it stores.
         """
         fields: dict[str, Any] = {}
         if model != self.request.model:
@@ -106,6 +107,8 @@ class ChatRequest:
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
         given = self.output_limits(model, quirks)
         removed = [name for name in self.given_limits() if name not in given]
+        if "metadata" in self.fields and self.fields.get("store") is not True:
+            removed.append("metadata")
         if max_tokens is not None:
             # Lower the limit in the field that the client used. If the gateway used another field, the
             # client's higher limit would stay in the request and could still apply.
@@ -114,7 +117,7 @@ class ChatRequest:
             }
         if removed or max_tokens is not None:
             fields |= given
-        return replace_fields(self.body, fields, removed) if fields else self.body
+        return replace_fields(self.body, fields, removed) if fields or removed else self.body
 
     def given_limits(self) -> dict[str, int]:
         return {

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.formats.neutral import (
+    Choice,
     Citation,
     Event,
     Finished,
@@ -158,20 +159,21 @@ class PartQueue:
 
 
 def events_of_response(response: Response) -> list[Event]:
-    """Return the events of a non-streaming response with one choice."""
-    choice = response.choices[0]
+    """Return the events of a non-streaming response."""
     events: list[Event] = [Started(id=response.id, model=response.model)]
-    for index, part in enumerate(choice.parts):
-        events += events_of_part(index, part)
+    for number, choice in enumerate(response.choices):
+        for index, part in enumerate(choice.parts):
+            events += events_of_part(number, index, part, choice.logprobs if index == 0 else ())
     if response.usage is not None:
         events.append(UsageReported(usage=response.usage))
-    return [
-        *events,
-        Finished(choice=0, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence),
-    ]
+    return [*events, *(end_of_choice(number, choice) for number, choice in enumerate(response.choices))]
 
 
-def events_of_part(index: int, part: Part) -> list[Event]:
+def end_of_choice(number: int, choice: Choice) -> Finished:
+    return Finished(choice=number, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence)
+
+
+def events_of_part(choice: int, index: int, part: Part, logprobs: tuple[Any, ...] = ()) -> list[Event]:
     """Return the events of a complete part."""
     text, signature = "", None
     citations: tuple[Citation, ...] = ()
@@ -186,13 +188,8 @@ def events_of_part(index: int, part: Part) -> list[Event]:
             text, part = part.arguments, replace(part, arguments="")
         case _:
             pass
-    deltas: list[Event] = [PartDelta(choice=0, index=index, text=text)] if text else []
-    signed: list[Event] = [PartSigned(choice=0, index=index, signature=signature)] if signature else []
-    cited: list[Event] = [PartCited(choice=0, index=index, citation=citation) for citation in citations]
-    return [
-        PartStarted(choice=0, index=index, part=part),
-        *deltas,
-        *signed,
-        *cited,
-        PartEnded(choice=0, index=index),
-    ]
+    at = {"choice": choice, "index": index}
+    deltas: list[Event] = [PartDelta(**at, text=text, logprobs=logprobs)] if text else []
+    signed: list[Event] = [PartSigned(**at, signature=signature)] if signature else []
+    cited: list[Event] = [PartCited(**at, citation=citation) for citation in citations]
+    return [PartStarted(**at, part=part), *deltas, *signed, *cited, PartEnded(**at)]

@@ -1,0 +1,1 @@
+"""Response cache: stores the responses of a project, for its identical requests."""

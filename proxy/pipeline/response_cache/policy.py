@@ -1,0 +1,90 @@
+"""Cache policy: whether a request uses the response cache, and which responses may be stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.cache.controls import NO_FIELDS, read_header
+from proxy.formats import openai_responses
+from proxy.formats.codec import ClientRequest
+from proxy.formats.metering.billable import MODALITIES
+from proxy.formats.neutral import FinishReason, RequestFacts
+from proxy.pipeline.parse import Parsed
+from proxy.pipeline.route import Planned
+
+HEADER = b"cache-control"
+STATEFUL_FIELDS = ("mcp_servers", "conversation", "previous_response_id", "container")
+"""Fields by which a provider adds content or calls servers, so that equal requests differ in their effect."""
+STORABLE_FINISH_REASONS: tuple[FinishReason, ...] = ("stop", "tool_calls", "length")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """The use of the cache by one request. Times are in seconds.
+
+    `reads` is false if the client wants a new response. A stored response older than `max_age_s` is not used.
+    """
+
+    reads: bool
+    max_age_s: float
+    ttl_s: int
+
+
+def is_requested(parsed: Parsed[ClientRequest]) -> bool:
+    """Return whether the request, its project or its operation asks for the cache."""
+    controls, caller = parsed.cache_controls, parsed.caller
+    if controls.enabled is not None:
+        return controls.enabled
+    is_default = caller.received.operation.cached_by_default or caller.principal.caches_responses
+    return is_default or controls.ttl_s is not None
+
+
+def is_declined(parsed: Parsed[ClientRequest]) -> bool:
+    """Return whether the body switches the cache off."""
+    return parsed.cache_controls is not NO_FIELDS and parsed.cache_controls.enabled is False
+
+
+def cache_use(planned: Planned) -> CacheUse | None:
+    """Return how a request that asks for the cache uses it, or None if it cannot use it."""
+    parsed = planned.routed.parsed
+    header = read_header(parsed.caller.received.request.header(HEADER))
+    if header.no_store or not is_cacheable(planned):
+        return None
+    ttl_s = parsed.cache_controls.ttl_s or parsed.caller.principal.cache_ttl_s
+    return CacheUse(not header.no_cache, header.max_age_s, ttl_s)
+
+
+def is_cacheable(planned: Planned) -> bool:
+    """Return whether an identical request can get the same response without a loss."""
+    parsed, facts = planned.routed.parsed, planned.candidate.plan.facts
+    request, operation = parsed.client_request, parsed.caller.received.operation
+    return (
+        operation.cacheable
+        and not has_side_effects(facts)
+        and not is_stateful(request.fields)
+        and not is_stored_by_provider(planned)
+        and not request.references()
+    )
+
+
+def has_side_effects(facts: RequestFacts) -> bool:
+    """Return whether the provider does more than to generate: server tools, other models, background."""
+    runs_tools = any(kind not in MODALITIES for kind in facts.max_billable_extras)
+    return bool(runs_tools or facts.other_model_fields or facts.unbounded_cost_fields or facts.is_background)
+
+
+def is_stateful(fields: Mapping[str, Any]) -> bool:
+    return any(fields.get(name) for name in STATEFUL_FIELDS)
+
+
+def is_stored_by_provider(planned: Planned) -> bool:
+    """Return whether the provider stores the response, so that later requests can continue it.
+
+    The Responses API stores a response unless `store` is false
+    (platform.openai.com/docs/api-reference/responses/create). In a conversion, nothing is stored.
+    """
+    parsed, account = planned.routed.parsed, planned.candidate.target.account
+    format, store = parsed.caller.received.operation.format, parsed.client_request.fields.get("store")
+    if format == openai_responses.FORMAT:
+        return store is not False and account.format_for(format) == format
+    return bool(store)

@@ -6,6 +6,7 @@ roll-up, reports, new budget windows and the audit add both, so a deletion chang
 arrives late for a deleted day counts like any other record, and is deleted later.
 """
 
+import time
 from collections.abc import Collection
 from datetime import date, timedelta
 from uuid import UUID
@@ -21,6 +22,9 @@ from projects.models import Project
 BATCH_SIZE = 500
 """Number of records after which a transaction ends: an SQL ledger cannot settle requests during it."""
 
+BATCH_PAUSE_S = 0.05
+"""Pause between two transactions, in which the ledger can settle requests."""
+
 
 def delete_expired() -> int:
     """Delete the records of all projects that are older than GATEWAY_RETENTION_DAYS. Return their number."""
@@ -35,6 +39,7 @@ def delete_expired_of(project: Project, days: int) -> int:
     first_kept, deleted = first_kept_day(project.today(), days), 0
     while batch := delete_batch(project, first_kept):
         deleted += batch
+        time.sleep(BATCH_PAUSE_S)
     return deleted
 
 

@@ -1,5 +1,6 @@
 """The prompt log: its settings in each project, and the prompts and responses of requests."""
 
+import time
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,8 @@ from projects.models import Project, invalidates_config_cache
 DEFAULT_RETENTION_DAYS = 30
 MAX_RETENTION_DAYS = 3660
 DELETE_BATCH_SIZE = 500
+BATCH_PAUSE_S = 0.02
+"""Pause between two batches, in which the ledger can lock SQLite."""
 DIGEST_LENGTH = 64
 
 
@@ -90,6 +93,8 @@ class PromptLogEntryQuerySet(models.QuerySet["PromptLogEntry"]):
         deleted = 0
         while batch := list(ids.all()[:DELETE_BATCH_SIZE]):
             deleted += self.delete_batch(batch)
+            if len(batch) == DELETE_BATCH_SIZE:
+                time.sleep(BATCH_PAUSE_S)
         return deleted
 
 

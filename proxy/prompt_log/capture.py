@@ -14,7 +14,7 @@ from proxy.formats.json_body import DECODE_ERRORS, decode_any, repair_json
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong
 from proxy.prompt_log.body import LoggedBody
 from proxy.prompt_log.policy import PromptLogPolicy
-from proxy.prompt_log.texts import event_text, prompt_text, response_text
+from proxy.prompt_log.texts import event_text, newest_message, text_of
 
 PREVIEW_LENGTH = 500
 """Maximum number of characters of a preview."""
@@ -41,7 +41,10 @@ class Capture:
         end_users: tuple[str, ...],
     ) -> None:
         self.id, self.project_id, self.policy = id, project_id, policy
-        self.fields, self.size, self.end_users = fields, size, end_users
+        self.newest_message = newest_message(fields)
+        # A preview needs only the newest message, so the rest of the request is not kept.
+        self.fields = fields if policy.is_full else {}
+        self.size, self.end_users = size, end_users
         self.chunks: list[bytes] = []
         self.segment_bytes = 0
         self.stream: StreamText | None = None
@@ -71,9 +74,9 @@ class Capture:
         """Return the redacted body. Call this in the thread of the writer."""
         redactor = self.policy.redactor
         response = self.read_response()
-        text = response if isinstance(response, str) else response_text(response)
+        text = response if isinstance(response, str) else text_of(response)
         body = LoggedBody(
-            redactor.shorten(prompt_text(self.fields), PREVIEW_LENGTH),
+            redactor.shorten(text_of(self.newest_message), PREVIEW_LENGTH),
             redactor.shorten(text, PREVIEW_LENGTH),
             is_interrupted=self.is_interrupted,
         )

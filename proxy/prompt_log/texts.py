@@ -24,16 +24,17 @@ RESPONSES_DELTAS = ("text.delta", "arguments.delta", "refusal.delta", "input.del
 """Ends of the types of events of the Responses API that contain text. Other events repeat it."""
 
 
-def prompt_text(fields: Mapping[str, Any]) -> str:
-    """Return the text of the newest message in a request."""
-    conversation = next((fields[name] for name in CONVERSATION_FIELDS if fields.get(name)), None)
-    if isinstance(conversation, list) and isinstance(conversation[-1], dict):
-        conversation = conversation[-1]
-    return "\n".join(find_texts(conversation))
+def newest_message(fields: Mapping[str, Any]) -> Any:
+    """Return the newest message in a request, or all of its input if that is not a list of messages."""
+    for name in CONVERSATION_FIELDS:
+        if found := fields.get(name):
+            is_list_of_messages = isinstance(found, list) and isinstance(found[-1], dict)
+            return found[-1] if is_list_of_messages else found
+    return None
 
 
-def response_text(value: Any) -> str:
-    """Return the text of a decoded non-streaming response, or of an error."""
+def text_of(value: Any) -> str:
+    """Return the text of a decoded message, non-streaming response or error."""
     return "\n".join(find_texts(value))
 
 

@@ -38,6 +38,7 @@ DIMENSIONS = ("day", "key", "requested_model", "provider")
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "BATCH_SIZE", 2)
+    monkeypatch.setattr(retention, "BATCH_PAUSE_S", 0)
 
 
 def report(project: Project) -> list[Any]:

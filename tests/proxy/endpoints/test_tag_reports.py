@@ -54,8 +54,6 @@ def test_costs_are_filtered_by_tags(costs: Any) -> None:
     assert costs("days=60&tag=team:sales")["totalCostNanoUsd"] == 0
 
 
-@pytest.mark.parametrize(
-    "query", ["tag=team", "groupBy=tag:", "groupBy=" + ",".join(f"tag:{n}" for n in "abcdef")]
-)
-def test_a_wrong_tag_is_a_400(costs: Any, query: str) -> None:
-    assert "tag" in costs(query)["message"]
+def test_a_wrong_tag_is_a_400(costs: Any) -> None:
+    for query in ("tag=team", "groupBy=tag:", "groupBy=" + ",".join(f"tag:{name}" for name in "abcdef")):
+        assert "tag" in costs(query)["message"], query

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.prompt_log.capture import StreamText
-from proxy.prompt_log.texts import prompt_text, response_text
+from proxy.prompt_log.texts import newest_message, text_of
 from tests.support.api_calls import FORMATS, RESPONSES, STREAMS
 
 HISTORY = {"role": "user", "content": "Earlier"}
@@ -32,12 +32,12 @@ HISTORY = {"role": "user", "content": "Earlier"}
     ],
 )
 def test_prompt_is_the_newest_message(fields: dict[str, Any], text: str) -> None:
-    assert prompt_text(fields) == text
+    assert text_of(newest_message(fields)) == text
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_text_of_a_response_is_found(format: str) -> None:
-    assert response_text(RESPONSES[format]("Hello there")) == "Hello there"
+    assert text_of(RESPONSES[format]("Hello there")) == "Hello there"
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -73,7 +73,7 @@ def test_reading_stops_at_the_limit() -> None:
     ],
 )
 def test_errors_and_tool_calls_have_texts_too(value: Any, text: str) -> None:
-    assert response_text(value) == text
+    assert text_of(value) == text
 
 
 def test_events_that_are_not_json_have_no_text() -> None:

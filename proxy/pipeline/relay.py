@@ -11,7 +11,7 @@ from billing.models import Outcome
 from billing.money import decimal_usd
 from proxy import errors, relayed_errors
 from proxy.errors import GatewayError
-from proxy.formats.neutral import Usage
+from proxy.formats.neutral import ApiError, Usage
 from proxy.formats.openai_responses.background import read_state
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.client_stream import ClientStream
@@ -199,14 +199,25 @@ class StreamRelay:
         headers = client_headers(self.admitted, response, self.opened.dropped)
         async with response, self.caller.received.request.disconnect_watcher:
             await self.writer.start_stream(response.status, headers)
-            await self.forward_chunks()
-            rest = meter.finish()
-            await self.recorder.store()
-            if rest:
-                await client.send(rest)
-        if meter.error is not None:
+            if self.refused_key is None:
+                await self.forward_chunks()
+                rest = meter.finish()
+                await self.recorder.store()
+                if rest:
+                    await client.send(rest)
+        failure = self.refused_key or meter.error
+        if failure is not None:
             account = self.admitted.planned.candidate.target.account
-            raise errors.upstream_error(relayed_errors.for_client(meter.error, account))
+            raise errors.upstream_error(relayed_errors.for_client(failure, account))
+
+    @property
+    def refused_key(self) -> ApiError | None:
+        """Return the provider's refusal of its key, if the stream begins with it.
+
+        Its event is not forwarded: a client would take it for a refusal of the gateway key.
+        """
+        error, account = self.opened.error, self.admitted.planned.candidate.target.account
+        return error if error is not None and relayed_errors.is_refused_key(error, account) else None
 
     async def forward_chunks(self) -> None:
         """Forward the chunks up to a failure of the provider."""

@@ -57,6 +57,16 @@ def input_and_output(given: Any, made: Any, total: Any) -> tuple[int, int] | Non
     return None if input is None or output is None else (input, output)
 
 
+def output_with_reasoning(prompt: int, output: int, reasoning: int, total: int | None) -> int:
+    """Return the output tokens, including reasoning.
+
+    xAI and some compatible servers do not count reasoning as output, but bill it (docs.x.ai, "Reasoning":
+    usage). The total shows this, or else more reasoning than output.
+    """
+    is_missing = total == prompt + output + reasoning or (reasoning > output and total != prompt + output)
+    return output + reasoning if is_missing else output
+
+
 def detail_count(details: Any, name: str) -> int:
     """Return a count from the details of another count; 0 if it is not a count."""
     return (as_count(details.get(name)) or 0) if isinstance(details, dict) else 0

@@ -33,6 +33,7 @@ ERRORS = ErrorTable(
     )
 )
 """Errors by OpenAI's codes."""
+REFUSED_KEY = ("invalid_api_key", "authentication_error")
 CONTEXT_LENGTH_WORDS = ContextLengthWords(
     "maximum context length",
     "This model's maximum context length is {limit} tokens. However, your messages resulted in {used} "
@@ -97,10 +98,15 @@ def parse_error_object(error: Any, status: int) -> ApiError:
 
 
 def reported_status(error: Any) -> int:
-    """Return the status that OpenRouter and Groq state inside an error; 502 if there is none."""
+    """Return the status that OpenRouter and Groq state inside an error.
+
+    If there is none, return 401 for an error whose name says that the key was refused, else 502.
+    """
     fields = as_dict(error)
     reported = [fields.get(name) for name in ("status", "status_code", "code")]
-    return next((status for status in reported if isinstance(status, int) and 400 <= status <= 599), 502)
+    is_refused_key = any(as_str(fields.get(name)) in REFUSED_KEY for name in ("code", "type"))
+    default = 401 if is_refused_key else 502
+    return next((status for status in reported if isinstance(status, int) and 400 <= status <= 599), default)
 
 
 def plain_text(body: bytes) -> str:

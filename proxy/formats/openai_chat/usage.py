@@ -14,6 +14,7 @@ from proxy.formats.metering.token_counts import (
     detail_count,
     estimate_tokens,
     input_and_output,
+    output_with_reasoning,
     render_cache_writes,
     text_bytes,
 )
@@ -142,9 +143,7 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None, lifetime: str = "
         0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, written_12h, reasoning)
     ):
         return None
-    if reasoning > output and as_count(wire.total_tokens) != prompt + output:
-        # xAI does not include reasoning in completion tokens, but bills it (docs.x.ai, "Reasoning": usage).
-        output += reasoning
+    output = output_with_reasoning(prompt, output, reasoning, as_count(wire.total_tokens))
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
     written_12h = min(written_12h, written)

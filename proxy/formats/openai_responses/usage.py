@@ -18,11 +18,13 @@ from proxy.formats.json_body import (
     repair_json,
 )
 from proxy.formats.metering.token_counts import (
+    as_count,
     cache_writes,
     detail_count,
     estimate_text_tokens,
     estimate_tokens,
     input_and_output,
+    output_with_reasoning,
     render_cache_writes,
 )
 from proxy.formats.metering.usage_reader import UsageReader
@@ -193,9 +195,7 @@ def usage_from_wire(wire: WireUsage, lifetime: str = "") -> Usage | None:
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
     written_12h = min(written_12h, written)
-    # If a compatible server reports more reasoning tokens than output tokens, its output count does not
-    # include reasoning.
-    output += reasoning if reasoning > output else 0
+    output = output_with_reasoning(prompt, output, reasoning, as_count(wire.total_tokens))
     return Usage(
         input=prompt - cached - written,
         cache_read=cached,

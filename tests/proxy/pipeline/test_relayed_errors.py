@@ -96,6 +96,27 @@ def test_refusal_of_the_providers_key_is_not_one_of_the_callers_key(
 
 
 @pytest.mark.parametrize(("client", "provider"), PAIRS)
+def test_refusal_of_the_providers_key_in_a_stream_is_not_one_either(
+    call: Any, upstream: LocalUpstream, client: str, provider: str
+) -> None:
+    _, body = REFUSED_KEYS[provider]
+    if provider.startswith("openai"):
+        body = {"error": body["error"] | {"code": "invalid_api_key"}}
+
+    async def refuse(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"event: error\ndata: " + json.dumps(body).encode() + b"\n\n")
+        return response
+
+    upstream.handler = refuse
+    response = call(client, provider, stream=True)
+    assert SECRET not in response.text and "Your gateway API key was accepted" in response.text
+    assert "authentication_error" not in response.text and "invalid_api_key" not in response.text
+    assert only_record().error == "provider_auth_error"
+
+
+@pytest.mark.parametrize(("client", "provider"), PAIRS)
 def test_headers_that_say_when_to_retry_reach_the_client(
     call: Any, upstream: LocalUpstream, client: str, provider: str
 ) -> None:

@@ -209,6 +209,21 @@ def test_cache_writes_have_the_requested_12_hours_if_not_reported(
     assert (usage.cache_write_5m, usage.cache_write_12h) == written
 
 
+@pytest.mark.parametrize(
+    ("reasoning", "total", "output"),
+    [(4, 16, 11), (4, 12, 7), (4, None, 7), (9, 12, 7), (9, 21, 16), (9, None, 16), (0, 12, 7)],
+)
+def test_reasoning_that_the_output_does_not_include_is_billed(
+    reasoning: int, total: int | None, output: int
+) -> None:
+    details = {"reasoning_tokens": reasoning}
+    usage = COUNTS | {"total_tokens": total, "output_tokens_details": details}
+    chat = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": total}
+    chat_usage = {**chat, "completion_tokens_details": details}
+    assert measured_usage(responses_request(), {"output": [], "usage": usage}).output == output
+    assert measured_usage(chat_request(), {"choices": [], "usage": chat_usage}).output == output
+
+
 # All formats --------------------------------------------------------------------------------------
 
 

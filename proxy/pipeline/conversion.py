@@ -21,6 +21,7 @@ from proxy.formats.codec import (
 from proxy.formats.constraints.adaptation import (
     AdaptedRequest,
     adapt,
+    fit_body,
     has_tools_for_responses,
     min_output_tokens,
 )
@@ -65,6 +66,8 @@ def plan_request(operation: Operation, client_request: ClientRequest, target: Ta
     provider_format, quirks = account.format_for(client_format), account.provider.quirks
     destination = Destination(account.provider.slug, provider_format, target.model)
     if provider_format == client_format:
+        if target.is_substitute and operation.convertible:
+            return FittedPassThrough(client_request, destination, quirks)
         return PassThrough(client_request, destination, quirks)
     if operation.convertible:
         request = parse_request(client_request, client_format)
@@ -225,6 +228,17 @@ class PassThrough:
     def id_reader(self) -> IdReader | None:
         """Return a reader of the ids that the response issues; None if it issues none."""
         return self.client_request.id_reader()
+
+
+class FittedPassThrough(PassThrough):
+    """Plan for a request to a model that the client did not choose. The body is fitted to this model."""
+
+    def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
+        """Return the client's body without the settings that the model rejects."""
+        passed = super().render_upstream(max_tokens)
+        request = parse_request(self.client_request, self.destination.format)
+        body, dropped = fit_body(passed.body, request, self.destination, self.quirks)
+        return dataclasses.replace(passed, body=body, dropped=(*passed.dropped, *dropped))
 
 
 class Converted(WithoutAccountIds):

@@ -7,6 +7,7 @@ default provider.
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import replace
 
 from django.conf import settings
 
@@ -92,7 +93,7 @@ class Lookup:
         usable = [each for each in unique(found) if each[0].secret is not None]
         if not usable:
             raise errors.credential_unreadable() if found else unusable(route)
-        targets = tuple(self.target(*each) for each in usable)
+        targets = with_substitutes(tuple(self.target(*each) for each in usable))
         env, (first, named, _) = settings.ENV, usable[0]
         return Resolution(
             targets,
@@ -134,7 +135,8 @@ class Lookup:
 
     def target(self, account: Account, model: str, target: RouteTarget) -> Target:
         served = model_life.served_model(account, model, self.today)
-        return Target(account, served, price_for(account, served, self.prices), target.timeout_s)
+        price = price_for(account, served, self.prices)
+        return Target(account, served, price, target.timeout_s, is_substitute=served != model)
 
 
 def unique(
@@ -145,6 +147,16 @@ def unique(
         return found
     distinct = {(id(account), model): (account, model, target) for account, model, target in reversed(found)}
     return list(reversed(distinct.values()))[:MAX_TARGETS]
+
+
+def with_substitutes(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """Mark the targets that serve another model than the first one."""
+    if len(targets) == 1:
+        return targets
+    first = targets[0].model
+    return tuple(
+        target if target.model == first else replace(target, is_substitute=True) for target in targets
+    )
 
 
 def unusable(route: Route) -> errors.GatewayError:

@@ -25,6 +25,7 @@ class Target:
     model: str
     price: Price | None
     timeout_s: float | None = None
+    is_substitute: bool = False
 
     def default_max_tokens(self, facts: RequestFacts) -> int | None:
         """Return the output limit that applies if the client sets none; None if it is not known."""

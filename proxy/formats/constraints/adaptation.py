@@ -1,7 +1,10 @@
 """Adaptation of requests to their destination: applies the constraints, one rule after the other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from proxy.formats.constraints.aliases import Aliases
 from proxy.formats.constraints.constraint import Constraints, Destination
@@ -41,6 +44,7 @@ from proxy.formats.constraints.tools import (
     shorten_descriptions,
 )
 from proxy.formats.neutral import Request
+from proxy.formats.quirks import Quirks
 
 STEPS: tuple[Callable[[Request, Constraints], Adapted], ...] = (
     hash_user,
@@ -70,6 +74,18 @@ STEPS: tuple[Callable[[Request, Constraints], Adapted], ...] = (
 The order matters. For example, a model that reasons accepts fewer sampling settings, so reasoning is decided
 before sampling.
 """
+
+
+WIRE_FIELDS: dict[str, tuple[str, ...]] = {
+    "logprobs": ("logprobs", "top_logprobs"),
+    "stop": ("stop", "stop_sequences"),
+    "reasoning": ("reasoning", "reasoning_effort", "thinking"),
+}
+"""The fields of a body that mean a setting; for other settings, it is the field of the same name."""
+CHAT = "openai_chat"
+DEPRECATED_LIMIT = "max_tokens"
+
+encode, decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +126,38 @@ def adapt(request: Request, destination: Destination) -> AdaptedRequest:
     request, lenient = fit_strict(request, constraints)
     changes += [*named, *lenient]
     return AdaptedRequest(request, tuple(dict.fromkeys(changes)), aliases, min_output(constraints))
+
+
+def fit_body(
+    body: bytes, request: Request, destination: Destination, quirks: Quirks
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return a passed-through body without the settings that a model rejects, and the dropped fields.
+
+    The client did not choose the model: it is the successor of a retired one, or a fallback. All other
+    fields, known or not, stay as they are. `request` is the neutral form of the client's request. An output
+    limit gets the name that the vendor's newer models expect.
+    """
+    fitted, _ = drop_settings(request, constraints_for(destination))
+    fields, changed = decode(body), dropped_names(request, fitted)
+    dropped = [field for name in changed for field in WIRE_FIELDS.get(name, (name,)) if field in fields]
+    renames_limit = destination.format == CHAT and is_renamed(fields, quirks)
+    if not dropped and not renames_limit:
+        return body, ()
+    kept: Mapping[str, Any] = {name: value for name, value in fields.items() if name not in dropped}
+    if renames_limit:
+        kept = {limit_name(name, quirks): value for name, value in kept.items()}
+    return encode(kept), tuple(dropped)
+
+
+def dropped_names(request: Request, fitted: Request) -> list[str]:
+    """Return the settings that differ between two forms of a request."""
+    return [name for name in request.__struct_fields__ if getattr(request, name) != getattr(fitted, name)]
+
+
+def is_renamed(fields: Mapping[str, Any], quirks: Quirks) -> bool:
+    """Return whether the body has only the old name of the output limit, and the vendor expects a new one."""
+    return DEPRECATED_LIMIT in fields and quirks.max_tokens_field not in fields
+
+
+def limit_name(name: str, quirks: Quirks) -> str:
+    return quirks.max_tokens_field if name == DEPRECATED_LIMIT else name

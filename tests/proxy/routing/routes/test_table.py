@@ -39,6 +39,13 @@ def test_a_route_lists_its_targets_and_then_those_of_its_fallbacks() -> None:
     ]
 
 
+def test_other_models_than_the_first_are_marked_as_substitutes() -> None:
+    route = to("openai/gpt-5.4", "azure/gpt-5.4", fallbacks=("anthropic/claude-opus-5",))
+    azure = account("azure", base_url="https://acme.openai.azure.com")
+    found = resolution("smart", (OPENAI, ANTHROPIC, azure), routes=(route,))
+    assert [target.is_substitute for target in found.targets] == [False, False, True]
+
+
 def test_a_route_precedes_a_listed_model_and_a_prefix() -> None:
     for name in ("gpt-5.4", "openai/gpt-5.4"):
         assert named(to("anthropic/claude-opus-5", name=name), model=name) == ["anthropic/claude-opus-5"]

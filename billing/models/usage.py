@@ -14,6 +14,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from billing.money import format_usd
 from billing.pricing import CostLine, Price, Tokens, break_down
+from billing.pricing.price import PER_MILLION
 from keys.models import ApiKey
 from projects.models import Project
 
@@ -192,7 +193,13 @@ class UsageRecord(models.Model):
 
     @property
     def cost_lines(self) -> tuple[CostLine, ...]:
-        """The lines of the cost breakdown, whose sum is exactly the cost."""
+        """The lines of the cost breakdown, whose sum is exactly the cost.
+
+        If several calls of the request were billed, each call is a line, because their prices may differ.
+        """
+        billed = [attempt["cost_nano"] for attempt in self.attempts or () if attempt["cost_nano"]]
+        if len(billed) > 1:
+            return tuple(CostLine("attempt", nano * PER_MILLION) for nano in billed)
         return break_down(self.applied_price, self.tokens, self.billable_extras, self.cost_nano)
 
 

@@ -45,7 +45,8 @@ MAX_STORED_BYTES = 4 * 1024 * 1024
 LEASE_RENEW_INTERVAL_S = 10
 RETRY_DELAYS_S = (0.05, 0.1, 0.2)
 PER_REQUEST_HEADERS = (
-    *("x-request-id", "x-cost-usd", "x-gateway-overhead-ms", "x-gateway-cache", "age", "x-ratelimit-"),
+    *("x-request-id", "x-cost-usd", "x-gateway-attempts", "x-gateway-overhead-ms", "x-gateway-cache", "age"),
+    *("x-ratelimit-", "anthropic-ratelimit-"),
 )
 """Prefixes of headers that describe the first request, so a replayed response does not contain them."""
 

@@ -24,6 +24,7 @@ from proxy.pipeline.charges import Charge, charge_reported, streamed_usage, unre
 from proxy.pipeline.conversion import is_json
 from proxy.pipeline.responses import with_dropped
 from proxy.pipeline.settle import RequestResult
+from proxy.providers.provider import MESSAGES_FORMAT
 from proxy.routing.targets import ParsedResponse, UpstreamPlan
 from proxy.upstream.response import UpstreamResponse
 
@@ -37,6 +38,12 @@ FORWARDED_RESPONSE_HEADERS = (
     "request-id",
 )
 """Headers of a provider that the client gets. The others are hop-by-hop, or concern the operator's account.
+"""
+
+OWN_RATE_LIMITS = "anthropic-ratelimit-"
+"""The beginning of the names of Anthropic's rate-limit headers.
+
+Source: platform.claude.com/docs/en/api/rate-limits, "Response headers".
 """
 
 log = structlog.get_logger()
@@ -216,16 +223,16 @@ class StreamRelay:
 
         Its event is not forwarded: a client would take it for a refusal of the gateway key.
         """
-        error, account = self.opened.error, self.admitted.planned.candidate.target.account
+        error, account = self.opened.opening.error, self.admitted.planned.candidate.target.account
         return error if error is not None and relayed_errors.is_refused_key(error, account) else None
 
     async def forward_chunks(self) -> None:
         """Forward the chunks up to a failure of the provider."""
-        for chunk in self.opened.first_chunks:
+        for chunk in self.opened.opening.first_chunks:
             await self.forward(chunk)
             if self.meter.error is not None:
                 return
-        async for chunk in self.opened.chunks:
+        async for chunk in self.opened.opening.chunks:
             await self.forward(chunk)
             if self.meter.error is not None:
                 return
@@ -281,12 +288,13 @@ class StreamRelay:
             outcome, status, code = Outcome.UPSTREAM_ERROR, 502, "upstream_status"
         else:
             outcome, status, code = Outcome.OK, response.status, ""
-        charged = charge_reported(self.admitted, usage, response)
+        is_billed = not self.opened.opening.is_unbilled_error or meter.usage is not None
+        charged = charge_reported(self.admitted, usage, response) if is_billed and not is_deferred else None
         return RequestResult(
             outcome,
             status,
             code,
-            None if is_deferred else charged,
+            charged,
             self.first_token_at,
             dropped=self.opened.dropped,
             is_deferred=is_deferred,
@@ -297,7 +305,27 @@ class StreamRelay:
 def client_headers(admitted: Admitted, response: UpstreamResponse, dropped: tuple[str, ...]) -> Headers:
     """Return the headers of a relayed response."""
     plan = admitted.planned.candidate.plan
-    return {**forwarded_headers(plan, response), **with_dropped(admitted.headers(), dropped)}
+    return {
+        **forwarded_headers(plan, response),
+        **own_rate_limits(admitted, response),
+        **with_dropped(admitted.headers(), dropped),
+    }
+
+
+def own_rate_limits(admitted: Admitted, response: UpstreamResponse) -> Headers:
+    """Return the rate limits that Anthropic states for a project's own credential.
+
+    Claude Code shows them. Those of an account that several projects share are not for one project.
+    """
+    account = admitted.planned.candidate.target.account
+    format = admitted.planned.routed.parsed.caller.received.operation.format
+    if format != MESSAGES_FORMAT or account.can_be_shared or MESSAGES_FORMAT not in account.formats:
+        return {}
+    return {
+        name.lower(): value
+        for name, value in response.headers.items()
+        if name.lower().startswith(OWN_RATE_LIMITS)
+    }
 
 
 def forwarded_headers(plan: UpstreamPlan, response: UpstreamResponse) -> Headers:

@@ -101,3 +101,15 @@ def test_overview_links_to_requests_for_viewers(project: Project, key: ApiKey, c
 )
 def test_cost_lines_have_labels(kind: str, words: str) -> None:
     assert cost_label(kind) == words
+
+
+def test_calls_of_providers_are_listed(project: Project, key: ApiKey, bob: User) -> None:
+    usage_record = cost_lines_of(key)
+    attempts = [
+        {"provider": "first", "model": "a", "status": 0, "error": "timeout", "ms": 1200, "cost_nano": 1000},
+        {"provider": "second", "model": "b", "status": 200, "error": "", "ms": 30, "cost_nano": 2000},
+    ]
+    UsageRecord.objects.filter(pk=usage_record.pk).update(attempts=attempts, cost_nano=3000)
+    page = detail(project, bob, usage_record)
+    for text in ("first", "No response", "timeout", "1,200 ms", "second", "$0.000002", "Call of a provider"):
+        assert text in page, text

@@ -62,23 +62,23 @@ def ask(
     stream: bool,
     limit: int | None = None,
     provider_format: str | None = None,
+    model: str = "",
+    post: Callable[..., httpx.Response] = httpx.post,
 ) -> httpx.Response:
-    """Send one prompt in a format, to a provider of `provider_format` (default: the same format)."""
-    model = f"{ACCOUNTS[provider_format or format]}/{MODELS[provider_format or format]}"
+    """Send one prompt in a format to a model, or to a provider of `provider_format` (default: the same)."""
+    model = model or f"{ACCOUNTS[provider_format or format]}/{MODELS[provider_format or format]}"
     limits = {} if limit is None else {LIMITS[format]: limit}
     headers = {"authorization": f"Bearer {token}"}
     if format == "gemini":
         verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
         contents: Json = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
         body = contents | ({"generationConfig": limits} if limits else {})
-        return httpx.post(
-            f"{gateway.url}/v1beta/models/{model}:{verb}", json=body, headers=headers, timeout=20
-        )
+        return post(f"{gateway.url}/v1beta/models/{model}:{verb}", json=body, headers=headers, timeout=20)
     prompt: Json = (
         {"input": "Hi"} if format == "openai_responses" else {"messages": [{"role": "user", "content": "Hi"}]}
     )
     payload: Json = {"model": model, "stream": stream, **prompt, **limits}
-    return httpx.post(f"{gateway.url}{PATHS[format]}", json=payload, headers=headers, timeout=20)
+    return post(f"{gateway.url}{PATHS[format]}", json=payload, headers=headers, timeout=20)
 
 
 def respond_with_text(format: str, text: str, usage: Any = ABSENT, *, pieces: int = 1) -> Callable[..., Any]:

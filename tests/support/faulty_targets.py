@@ -1,6 +1,7 @@
 """Targets at the local upstream that fail in chosen ways, and count what they bill."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from billing.pricing.price import Rates
 from proxy.providers.catalog import PROVIDERS
 from proxy.routing.accounts import Account
 from proxy.routing.targets import Resolution, Target
-from tests.support.api_calls import ABSENT, COMPLETE_USAGE, STREAMS, respond_with_text
+from tests.support.api_calls import COMPLETE_USAGE, RESPONSES, STREAMS, respond_with_text, usage_field
 from tests.support.gateway_server import free_port
 from tests.support.upstream_server import Handler, LocalUpstream
 
@@ -99,11 +100,14 @@ class FaultyTargets:
 
     upstream: LocalUpstream
     retries: int = 0
+    keep_handler: bool = False
+    retries_context_length: bool = False
     by_name: dict[str, FaultyTarget] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = self.upstream.url.removesuffix("/v1")
-        self.upstream.handler = self.handle
+        if not self.keep_handler:
+            self.upstream.handler = self.handle
 
     def add(
         self,
@@ -113,6 +117,7 @@ class FaultyTargets:
         usd: int = 1,
         trusted: bool = True,
         model: str = "",
+        timeout_s: float | None = None,
     ) -> FaultyTarget:
         """Add a target, whose input costs `usd` per million tokens, and whose output costs twice as much.
 
@@ -125,7 +130,7 @@ class FaultyTargets:
         rate = usd * 10**9
         price = Price(source="test", base=Rates(rate, rate, rate, rate, 2 * rate))
         target = FaultyTarget(
-            Target(account, model or f"model-{name}", price), format, list(behaviours) or [succeed]
+            Target(account, model or f"model-{name}", price, timeout_s), format, list(behaviours) or [succeed]
         )
         self.by_name[name] = target
         return target
@@ -136,7 +141,8 @@ class FaultyTargets:
 
     def resolution(self) -> Resolution:
         """Return the targets in the order in which they were added."""
-        return Resolution(tuple(each.target for each in self.by_name.values()), self.retries, 0)
+        targets = tuple(each.target for each in self.by_name.values())
+        return Resolution(targets, self.retries, 0, self.retries_context_length)
 
     async def handle(self, request: web.Request, body: Json) -> web.StreamResponse:
         target = self.by_name[request.path.split("/")[1]]
@@ -183,15 +189,80 @@ async def open_with_error(target: FaultyTarget, request: web.Request, body: Json
     return response
 
 
-async def break_stream(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+async def reset_in_body(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
     """Send the first part of a response, and drop the connection."""
-    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-    await response.prepare(request)
-    pieces = STREAMS[target.format]("Hello", ABSENT, 1)
+    response, pieces = await started(target, request, body)
     for piece in pieces[: 1 + next(index for index, piece in enumerate(pieces) if b"Hello" in piece)]:
         await response.write(piece)
     await asyncio.sleep(0.01)
     return await reset_before_response(target, request, body)
+
+
+async def started(
+    target: FaultyTarget, request: web.Request, body: Json
+) -> tuple[web.StreamResponse, list[bytes]]:
+    """Send the status and headers of a success. Return the response, and the pieces of its body."""
+    usage = COMPLETE_USAGE[target.format]
+    if is_stream(request, body):
+        pieces, type = STREAMS[target.format]("Hello", usage, 1), "text/event-stream"
+    else:
+        whole = json.dumps(RESPONSES[target.format]("Hello") | usage_field(target.format, usage)).encode()
+        half = whole.index(b"Hello") + 5
+        pieces, type = [whole[:half], whole[half:]], "application/json"
+    response = web.StreamResponse(headers={"content-type": type})
+    await response.prepare(request)
+    return response, pieces
+
+
+async def hang(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    """Send nothing until the gateway closes the connection."""
+    await asyncio.sleep(30)
+    raise AssertionError("the gateway has not closed the connection")
+
+
+async def send_only_keepalives(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    """Send the headers of a stream and comments. A non-streaming response sends nothing in the meantime."""
+    if not is_stream(request, body):
+        return await hang(target, request, body)
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    while True:
+        await response.write(b": keep-alive\n\n")
+        await asyncio.sleep(0.01)
+
+
+async def trickle(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    """Send a complete response in many small pieces."""
+    target.billed += 1
+    response, pieces = await started(target, request, body)
+    data = b"".join(pieces)
+    step = len(data) // 5
+    for start in range(0, len(data), step):
+        await response.write(data[start : start + step])
+        await asyncio.sleep(0.002)
+    return response
+
+
+async def begin_slowly(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    """Send the headers, and the complete body after a pause."""
+    target.billed += 1
+    response, pieces = await started(target, request, body)
+    await asyncio.sleep(0.03)
+    await response.write(b"".join(pieces))
+    return response
+
+
+async def truncate(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    """Send a body that ends properly, in the middle of the JSON."""
+    response, pieces = await started(target, request, body)
+    for piece in pieces[: 1 + next(index for index, piece in enumerate(pieces) if b"Hello" in piece)]:
+        await response.write(piece)
+    return response
+
+
+async def send_web_page(target: FaultyTarget, request: web.Request, body: Json) -> web.StreamResponse:
+    """Send a web page with status 200."""
+    return web.Response(text="<html><body>Welcome</body></html>", content_type="text/html")
 
 
 def is_stream(request: web.Request, body: Json) -> bool:

@@ -26,6 +26,7 @@ COST_LABELS = {
     "google_maps": "Google Maps",
     "image_generation": "Generated images",
     "rounding": "Rounding to a nano-dollar",
+    "attempt": "Call of a provider",
     "reserved": "Reserved amount, because the usage is not known",
 }
 OTHER_MODEL_LABELS = {

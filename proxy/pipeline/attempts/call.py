@@ -2,16 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from proxy import errors
 from proxy.errors import GatewayError
-from proxy.formats.neutral import ApiError
 from proxy.http.cancellation import outlive_cancellation
 from proxy.pipeline.admission import Admitted
-from proxy.pipeline.attempts.first_event import read_opening
+from proxy.pipeline.attempts.first_event import Opening, read_opening
 from proxy.pipeline.charges import Charge, charge_failed_call
 from proxy.routing.calls import read_body, send
 from proxy.upstream.response import UpstreamResponse
@@ -21,14 +19,11 @@ from proxy.upstream.response import UpstreamResponse
 class OpenStream:
     """The provider has started to stream.
 
-    `first_chunks` were received already, and `chunks` yields the others. `error` is the error that opens the
-    stream, if there is one. `upstream_s` is the time from the call until the first event, in seconds.
+    `upstream_s` is the time from the call until the first event, in seconds.
     """
 
     response: UpstreamResponse
-    first_chunks: list[bytes]
-    chunks: AsyncIterator[bytes]
-    error: ApiError | None
+    opening: Opening
     dropped: tuple[str, ...]
     upstream_s: float
 
@@ -75,7 +70,7 @@ async def call(admitted: Admitted) -> OpenStream | WholeResponse:
             if candidate.plan.is_stream(response):
                 opening = await read_opening(response, candidate.plan)
                 upstream_s = time.perf_counter() - started_at
-                return OpenStream(response, *opening, upstream.dropped, upstream_s)
+                return OpenStream(response, opening, upstream.dropped, upstream_s)
             body = await read_body(response)
         return WholeResponse(response, body, upstream.dropped, time.perf_counter() - started_at)
     except asyncio.CancelledError as error:

@@ -1,12 +1,12 @@
 """Failures of calls: what failed, whether it may be repeated, and what it costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from projects.outbound import BlockedURL
 from proxy.formats.neutral import ApiError, InvalidRequest
 from proxy.pipeline.admission import Admitted
 from proxy.pipeline.attempts.call import CallFailed, OpenStream, WholeResponse
-from proxy.pipeline.charges import Charge
+from proxy.pipeline.charges import Charge, charge, lost_usage
 from proxy.relayed_errors import UPSTREAM_STATUS, retry_after_s
 from proxy.upstream.errors import UpstreamError, UpstreamTimeout
 from proxy.upstream.failures import FailureClass, classify
@@ -46,9 +46,7 @@ def failure_of(
     """Return the failure of a call, or None if its result can be relayed."""
     match result:
         case OpenStream():
-            if result.error is None:
-                return None
-            return reported_failure(result.error, 200, result.response, result.response)
+            return opening_failure(admitted, result)
         case WholeResponse() if result.response.status < 400:
             return None
         case WholeResponse():
@@ -61,16 +59,24 @@ def failure_of(
             return Failure(FailureClass.TARGET, 0, "unsupported")
 
 
-def reported_failure(
-    error: ApiError, status: int, response: UpstreamResponse, to_close: UpstreamResponse | None = None
-) -> Failure:
+def opening_failure(admitted: Admitted, opened: OpenStream) -> Failure | None:
+    """Return the failure with which a stream begins. A stream without events may be billed."""
+    opening, response = opened.opening, opened.response
+    if opening.error is None:
+        return None
+    failure = reported_failure(opening.error, response.status, response)
+    charged = None if opening.is_reported else charge(admitted, lost_usage(admitted), estimated=True)
+    return replace(failure, charge=charged, response=response)
+
+
+def reported_failure(error: ApiError, status: int, response: UpstreamResponse) -> Failure:
     """Return a failure that the provider reported."""
     kind, headers = classify(error), response.headers
     is_outage = kind is FailureClass.RETRY
     if kind is FailureClass.RETRY and headers.get(SHOULD_RETRY) == "false":
         kind = FailureClass.TARGET
     code = error.code or UPSTREAM_STATUS
-    return Failure(kind, status, code, is_outage, None, retry_after_s(error, headers), to_close)
+    return Failure(kind, status, code, is_outage, None, retry_after_s(error, headers))
 
 
 def call_failure(admitted: Admitted, failed: CallFailed) -> Failure:

@@ -20,11 +20,20 @@ PING = b"ping"
 
 
 class Opening(NamedTuple):
-    """The chunks up to the first event, an iterator over the others, and the error in the first event."""
+    """The chunks up to the first event, and an iterator over the others.
+
+    `error` is the error in the first event, or the reason why there is no event. `is_reported` is true if the
+    provider reported the error, and so does not bill the call.
+    """
 
     first_chunks: list[bytes]
     chunks: AsyncIterator[bytes]
-    error: ApiError | None
+    error: ApiError | None = None
+    is_reported: bool = False
+
+    @property
+    def is_unbilled_error(self) -> bool:
+        return self.error is not None and self.is_reported
 
 
 async def read_opening(response: UpstreamResponse, plan: UpstreamPlan) -> Opening:
@@ -46,9 +55,8 @@ async def read_first_event(chunks: AsyncIterator[bytes], plan: UpstreamPlan) -> 
         received.append(chunk)
         data = chunk if len(received) == 1 else b"".join(received)
         if has_event(data):
-            return Opening(received, chunks, opening_error(plan, data))
-    error = plan.opening_error(b"".join(received), is_complete=True)
-    return Opening(received, chunks, error)
+            return Opening(received, chunks, opening_error(plan, data), is_reported=True)
+    return Opening(received, chunks, plan.opening_error(b"".join(received), is_complete=True))
 
 
 def has_event(data: bytes) -> bool:

@@ -1,11 +1,13 @@
 """Deletion of old usage records: reports, budgets, the audit and the roll-up give the same numbers."""
 
+import asyncio
 import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection
 from django.db.models import Sum
 
 from billing.ledger import Ledger
@@ -13,9 +15,11 @@ from billing.ledger.audit.run import run_audit
 from billing.ledger.corrections import lock_budget_windows, save_corrections
 from billing.models import (
     ArchivedUsage,
+    Budget,
     BudgetWindow,
     CorrectionReason,
     DailyUsage,
+    Mode,
     Period,
     StaleDay,
     UsageRecord,
@@ -28,7 +32,7 @@ from billing.usage.rollup import rebuild_from, roll_up_stale_days
 from keys.models import ApiKey
 from projects.models import Project
 from tests.support.factories import USD, record
-from tests.support.ledger_harness import PRICE, LedgerHarness, budget, reserve_request, settle
+from tests.support.ledger_harness import PRICE, LedgerHarness, budget, eventually, reserve_request, settle
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 OLD, LATER = dt.date(2026, 3, 9), dt.date(2026, 3, 10)
@@ -233,3 +237,43 @@ def test_repricing_reports_deleted_requests_and_changes_nothing(project: Project
     summary = Repricer(project, lambda *_: None).run(OLD, LATER)
     assert (summary.records, summary.deleted) == (0, 6)
     assert report(project) == before
+
+
+async def test_deletions_while_requests_are_settled_lose_nothing(
+    ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
+) -> None:
+    """Records arrive, days are rolled up, records are deleted and windows are opened at the same time."""
+    total = await budget(key, 1000, period=Period.TOTAL)
+    settled = asyncio.Event()
+
+    def delete_repeatedly() -> int:
+        deleted = 0
+        while not settled.is_set():
+            roll_up_stale_days()
+            deleted += delete_expired_of(key.project, 30)
+        connection.close()
+        return deleted
+
+    async def is_deleted() -> bool:
+        return not await UsageRecord.objects.aexists()
+
+    deletion = asyncio.create_task(asyncio.to_thread(delete_repeatedly))
+    try:
+        for number in range(40):
+            await spend(ledger, key, number, (OLD, LATER)[number % 2], total)
+            if number % 10 == 0:
+                await ledger_harness.wait_until_written()
+                await eventually(is_deleted)
+                later = await budget(key, 1000, period=Period.TOTAL, mode=Mode.SOFT)
+                await spend(ledger, key, 0, OLD, total, later)
+                assert await ledger_harness.window_total(later) == await ledger_harness.window_total(total)
+                await Budget.objects.filter(pk=later.id).adelete()
+        await ledger_harness.wait_until_written()
+    finally:
+        settled.set()
+    assert await deletion > 0
+    await sync_to_async(roll_up_stale_days)()
+    assert await ledger_harness.window_total(total) == (sum(range(40)), 0)
+    sums = await DailyUsage.objects.aaggregate(cost=Sum("cost_nano"), requests=Sum("requests"))
+    assert sums == {"cost": sum(range(40)), "requests": 44}
+    await audited(ledger_harness)

@@ -81,6 +81,20 @@ def test_an_unknown_value_of_the_log_header_is_a_400(gateway: httpx.Client) -> N
     assert response.status_code == 400 and "on or off" in response.json()["error"]["message"]
 
 
+def test_a_malformed_tag_header_is_a_400_in_the_clients_format(gateway: httpx.Client) -> None:
+    body = {"model": "demo/chat", "max_tokens": 9, "messages": MESSAGES}
+    response = gateway.post("/v1/messages", json=body, headers={"x-gateway-metadata": "team"})
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_replayed_response_is_logged_too(gateway: httpx.Client) -> None:
+    for _ in range(2):
+        gateway.post("/v1/chat/completions", json=CHAT, headers={"idempotency-key": "once"})
+    first, replayed = logged_bodies(2)
+    assert first == replayed and first.response == "Hello there"
+
+
 def test_errors_are_logged_as_the_client_gets_them(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     async def fail(_request: web.Request, body: object) -> web.StreamResponse:
         return web.json_response({"error": {"message": "Overloaded by jane@example.org"}}, status=400)

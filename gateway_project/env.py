@@ -74,13 +74,13 @@ class Environment(BaseSettings):
     gateway_key_pepper: str = ""
     gateway_encryption_keys: CommaList = ()
 
-    gateway_trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     ai_gateway_auth: Literal["required", "open"] = "required"
     """Whether callers need a key.
 
     `open`: without a key, a caller uses the anonymous project. A bearer token that is not a key of the
     gateway is sent to the provider.
     """
+    gateway_trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
 
     gateway_operator_email: str = "operator@localhost"
     gateway_operator_password: str = ""
@@ -232,11 +232,13 @@ class Environment(BaseSettings):
             )
         return value
 
-    @field_validator("ai_gateway_auth")
+    @field_validator("gateway_trusted_proxies")
     @classmethod
-    def check_auth(cls, value: str, info: ValidationInfo) -> str:
-        proxies: tuple[IPv4Network | IPv6Network, ...] = info.data.get("gateway_trusted_proxies", ())
-        if value == "open" and any(network.prefixlen == 0 for network in proxies):
+    def check_trusted_proxies(
+        cls, value: tuple[IPv4Network | IPv6Network, ...], info: ValidationInfo
+    ) -> tuple[IPv4Network | IPv6Network, ...]:
+        trusts_all = any(network.prefixlen == 0 for network in value)
+        if trusts_all and info.data.get("ai_gateway_auth") == "open":
             raise ValueError(
                 "AI_GATEWAY_AUTH=open limits callers by their address, and GATEWAY_TRUSTED_PROXIES trusts "
                 "every address to name another one: list only the networks of your proxies"

@@ -77,6 +77,19 @@ def test_open_authentication_rejects_what_makes_no_sense_with_it(
     assert problem in line and "abcdefghijkl" not in line
 
 
+def test_all_errors_of_open_authentication_are_reported_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variables = {
+        "AI_GATEWAY_AUTH": "open",
+        "GATEWAY_SIGNUP": "open",
+        "GATEWAY_TRUSTED_PROXIES": "0.0.0.0/0",
+        "GEMINI_API_KEY": "sk-gw_abcdefghijkl_0",
+    }
+    lines = reported_errors(monkeypatch, capsys, **variables)
+    assert [line.split(": ")[1] for line in lines] == list(variables)[2:0:-1] + ["GEMINI_API_KEY"]
+
+
 @pytest.mark.parametrize(("auth", "signup"), [("open", "closed"), ("required", "open")])
 def test_people_cannot_sign_up_to_an_open_gateway(
     monkeypatch: pytest.MonkeyPatch, auth: str, signup: str

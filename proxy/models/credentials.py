@@ -39,6 +39,19 @@ class CredentialQuerySet(models.QuerySet["Credential"]):
         """Return the credentials of a project by name."""
         return self.filter(project=project).order_by("slug")
 
+    def store_result(self, reason: str) -> None:
+        """Store that the provider accepts these credentials, or the reason why it does not.
+
+        Unlike `save`, this does not invalidate the config caches, which do not contain the result.
+        """
+        now = timezone.now()
+        changes = {"last_error_at": now, "last_error": reason} if reason else {"last_success_at": now}
+        self.update(**changes)
+
+    def store_live_result(self, project_id: int, slug: str, reason: str) -> None:
+        """Store the result of a client's request with a credential, which may have been deleted."""
+        self.filter(project=project_id, slug=slug).store_result(reason)
+
 
 @invalidates_config_cache
 class Credential(models.Model):
@@ -108,7 +121,7 @@ class Credential(models.Model):
 
     @property
     def is_failing(self) -> bool:
-        """Return whether the last test failed."""
+        """Return whether the provider rejected the last test, or the last requests of clients."""
         if self.last_error_at is None:
             return False
         return self.last_success_at is None or self.last_success_at < self.last_error_at
@@ -120,23 +133,17 @@ class Credential(models.Model):
 
     def test(self) -> str:
         """Call the provider with this credential, and store the result. Return the reason of a failure."""
+        reason = self.find_problem()
+        Credential.objects.filter(pk=self.pk).store_result(reason)
+        return reason
+
+    def find_problem(self) -> str:
+        """Return why the provider does not accept this credential; an empty string if it does."""
         try:
             secret = self.decrypt_secret()
         except vault.DecryptionError as error:
-            return self.store_test_result(f"The stored key cannot be decrypted: {error}")
-        return self.store_test_result(
-            asyncio.run(key_check.check(PROVIDERS[self.provider], self.base_url, secret))
-        )
-
-    def store_test_result(self, reason: str) -> str:
-        """Store the result of a test. Return the reason, which is empty if the test succeeded."""
-        now = timezone.now()
-        changes = {"last_error_at": now, "last_error": reason} if reason else {"last_success_at": now}
-        # Unlike `save`, `update` does not invalidate the config caches, which do not contain the result.
-        Credential.objects.filter(pk=self.pk).update(**changes)
-        for name, value in changes.items():
-            setattr(self, name, value)
-        return reason
+            return f"The stored key cannot be decrypted: {error}"
+        return asyncio.run(key_check.check(PROVIDERS[self.provider], self.base_url, secret))
 
     def rotate_encryption(self) -> None:
         """Encrypt the secret again with the first encryption key."""

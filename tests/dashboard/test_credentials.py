@@ -181,7 +181,7 @@ def test_a_refused_key_is_saved_with_the_providers_error(
     client = signed_in(alice)
     page = client.post(reverse("credential-new", args=[project.slug]), FORM, follow=True).content.decode()
     assert "It could not be verified." in page and "status 401: Incorrect API key provided" in page
-    assert "Not verified" in page and SECRET not in page
+    assert "Failing" in page and SECRET not in page
     stored = Credential.objects.get()
     assert stored.is_failing and SECRET not in stored.last_error
 

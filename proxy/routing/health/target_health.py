@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from projects.db.executor import db_executor, with_reconnect
 from projects.redaction import redact
+from proxy.models import Credential
+from proxy.providers.catalog import DEMO
 from proxy.routing.accounts import Account
 from proxy.routing.health.breaker import Breaker
 from proxy.routing.health.retry_budget import RetryBudget
@@ -18,6 +21,9 @@ from proxy.upstream.failures import FailureClass
 
 MAX_TARGETS = 10_000
 """Targets whose health is kept. Clients can name any model, so the longest unused targets are forgotten."""
+
+REPORT_INTERVAL_S = 300
+"""Seconds after which the success of a credential is stored again."""
 
 log = structlog.get_logger()
 
@@ -71,7 +77,10 @@ class TargetHealth:
         """Count a response that has ended well."""
         self.breaker.record_success(now)
         self.access.record_success()
-        if self.credential.record_success():
+        recovered = self.credential.record_success()
+        if recovered or now >= self.credential.next_report_at:
+            self.report(now, "")
+        if recovered:
             log.info(
                 "credential_usable",
                 message="A provider accepts a credential again.",
@@ -91,6 +100,14 @@ class TargetHealth:
             self.access.record_failure(now, reason)
         if kind is FailureClass.CREDENTIAL and self.credential.record_failure(now, reason):
             self.log_unusable(reason)
+            self.report(now, f"The provider rejects requests of clients: {redact(reason)}")
+
+    def report(self, now: float, reason: str) -> None:
+        """Store the result for the page of credentials. No request waits for it."""
+        project_id, slug, *_ = self.key
+        if project_id and self.credential.next_report_at < math.inf:
+            self.credential.next_report_at = now + REPORT_INTERVAL_S
+            db_executor.submit(with_reconnect, Credential.objects.store_live_result, project_id, slug, reason)
 
     def log_unusable(self, reason: str) -> None:
         log.error(
@@ -141,6 +158,9 @@ class HealthRegistry:
     ) -> TargetHealth:
         threshold = failures_until_unusable(target.account)
         credential = Usability(threshold)
+        if target.account.is_callers or target.account.provider.slug == DEMO:
+            # These are not credentials of the project.
+            credential.next_report_at = math.inf
         if not target.account.is_callers:
             credential = self.credentials.setdefault(key, credential)
         health = TargetHealth(

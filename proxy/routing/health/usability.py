@@ -20,6 +20,7 @@ class Usability:
         self.failures = 0
         self.is_usable = True
         self.next_probe_at = 0.0
+        self.next_report_at = 0.0
         self.reason = ""
 
     def begin_call(self, now: float) -> None:

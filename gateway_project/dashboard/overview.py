@@ -18,12 +18,14 @@ MAX_BUDGETS = 6
 def overview(request: ProjectRequest, project: Project) -> HttpResponse:
     today = project.today()
     records = UsageRecord.objects.for_project(project)
-    spending = UsageReport.month_to_date(project, today).cost_by_day()
+    month = UsageReport.month_to_date(project, today)
+    spending = month.cost_by_day()
     page = {
         "day": today,
         "totals": UsageReport.for_day(project, today).total(),
         "spending": spending,
         "month_nano": sum(spending.values()),
+        "saved_nano": month.total().saved_nano,
         "budgets": most_used(list_statuses(project), MAX_BUDGETS),
         "records": records.requests().newest(MAX_RECENT_REQUESTS),
         "base_url": settings.ENV.public_url,

@@ -103,6 +103,7 @@ def build_stats(query: UsageQuery) -> dict[str, Any]:
         **token_fields(total),
         "totalCost": usd(total.cost_nano),
         "totalCostNanoUsd": total.cost_nano,
+        **saving_fields(total),
         **breakdowns(
             query,
             lambda totals: {**request_fields(totals), **token_fields(totals), **cost_fields(totals)},
@@ -112,11 +113,12 @@ def build_stats(query: UsageQuery) -> dict[str, Any]:
 
 def build_costs(query: UsageQuery) -> dict[str, Any]:
     report = query.report
-    today, total = report.project.today(), report.total().cost_nano
+    today, total = report.project.today(), report.total()
     return {
         "period": query.period,
-        "totalCost": usd(total),
-        "totalCostNanoUsd": total,
+        "totalCost": usd(total.cost_nano),
+        "totalCostNanoUsd": total.cost_nano,
+        **saving_fields(total),
         "today": cost_fields(report.between(today, today).total()),
         "month": cost_fields(report.between(today.replace(day=1), today).total()),
         **breakdowns(query, lambda totals: {"requests": totals.requests, **cost_fields(totals)}),
@@ -138,6 +140,11 @@ def token_fields(totals: UsageTotals) -> dict[str, Any]:
 
 def cost_fields(totals: UsageTotals) -> dict[str, Any]:
     return {"cost": usd(totals.cost_nano), "costNanoUsd": totals.cost_nano}
+
+
+def saving_fields(totals: UsageTotals) -> dict[str, Any]:
+    """Return the cost that the response cache has saved."""
+    return {"totalSaved": usd(totals.saved_nano), "totalSavedNanoUsd": totals.saved_nano}
 
 
 def breakdowns(query: UsageQuery, render_totals: Callable[[UsageTotals], dict[str, Any]]) -> dict[str, Any]:

@@ -85,3 +85,13 @@ def test_unpriced_requests_are_not_shown_as_free(project: Project, key: ApiKey, 
     listing = record(key)
     UsageRecord.objects.filter(pk=listing.pk).update(input_tokens=0, output_tokens=0)
     assert costs() == ["$0.00"] * 3
+
+
+def test_savings_of_the_cache_are_shown_if_there_are_any(
+    busy_project: Project, key: ApiKey, bob: User
+) -> None:
+    address, label = reverse("project-overview", args=[busy_project.slug]), "Saved by the cache this month"
+    assert label not in signed_in(bob).get(address).content.decode()
+    hit = record(key, outcome=Outcome.CACHED)
+    UsageRecord.objects.filter(pk=hit.pk).update(saved_nano=3 * USD)
+    assert stat(signed_in(bob).get(address).content.decode(), label) == "$3.00"

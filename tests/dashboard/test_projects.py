@@ -1,9 +1,12 @@
 import pytest
+from asgiref.sync import async_to_sync
 from django.urls import reverse
 
 from keys.models import ApiKey
 from projects.models import Project, Role, User
+from proxy.cache.store import memory_store
 from proxy.models import Credential
+from tests.proxy.cache.test_store import response
 from tests.support.factories import project_pages, record, signed_in
 from tests.support.pages import field_error
 
@@ -135,3 +138,26 @@ def test_unknown_timezone_is_rejected(project: Project, alice: User) -> None:
         reverse("project-settings", args=[project.slug]), {"name": "Acme", "timezone": "Mars/Olympus"}
     )
     assert "Mars/Olympus is not an IANA timezone." in field_error(refused, "timezone")
+
+
+def test_settings_switch_the_response_cache_on(project: Project, alice: User) -> None:
+    fields = {"name": "Acme", "timezone": "UTC", "caches_responses": "on", "cache_ttl_s": "600"}
+    address = reverse("project-settings", args=[project.slug])
+    signed_in(alice).post(address, fields)
+    project.refresh_from_db()
+    assert (project.caches_responses, project.cache_ttl_s) == (True, 600)
+    page = signed_in(alice).post(address, fields | {"cache_ttl_s": "59"}).content.decode()
+    assert "greater than or equal to 60" in page
+
+
+async def purged(project: Project) -> bool:
+    return await memory_store.get(project.pk, "key") is None
+
+
+def test_the_cache_is_purged_after_a_confirmation(project: Project, alice: User) -> None:
+    async_to_sync(memory_store.put)(project.pk, "key", response())
+    address = reverse("project-settings-purge-cache", args=[project.slug])
+    assert "Purge the response cache?" in signed_in(alice).get(address).content.decode()
+    assert not async_to_sync(purged)(project)
+    answer = signed_in(alice).post(address, follow=True)
+    assert "The response cache is empty." in answer.content.decode() and async_to_sync(purged)(project)

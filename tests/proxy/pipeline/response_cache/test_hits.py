@@ -1,12 +1,18 @@
 """Response cache: an identical request of the project gets the stored response for free."""
 
+import json
 from typing import Any
 
 import httpx
 import pytest
+from django.db.models import Sum
 
-from billing.models import Outcome
+from billing.models import DailyUsage, Outcome
+from billing.usage.reports import UsageReport
+from billing.usage.rollup import roll_up_stale_days
 from projects.models import Project
+from proxy import operations
+from proxy.formats.quirks import Quirks
 from tests.support.live_gateway import only_record
 from tests.support.upstream_server import USAGE, LocalUpstream
 
@@ -75,3 +81,59 @@ def test_a_project_can_cache_by_default(
     assert [status_of(post(gateway, body)) for _ in range(2)] == ["miss", "hit"]
     assert status_of(post(gateway, {**body, "cache": False})) == "bypass"
     assert len(upstream.requests) == 2
+
+
+def test_reports_and_metrics_sum_what_was_saved(gateway: httpx.Client, demo_project: Project) -> None:
+    for _ in range(3):
+        post(gateway)
+    only_record(3)
+    report = UsageReport.month_to_date(demo_project, demo_project.today())
+    assert (report.total().cost_nano, report.total().saved_nano) == (24_000, 48_000)
+    roll_up_stale_days()
+    assert DailyUsage.objects.aggregate(saved=Sum("saved_nano")) == {"saved": 48_000}
+    stats = gateway.get("/api/v1/usage/stats").json()["data"]
+    assert (stats["totalSaved"], stats["totalSavedNanoUsd"]) == (0.000048, 48_000)
+    metrics = gateway.get("/metrics").text
+    assert 'gateway_cache_lookups_total{result="hit"}' in metrics
+    assert "gateway_cache_saved_usd_total" in metrics
+
+
+def test_a_hit_is_stored_under_the_idempotency_key(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+    responses = [post(gateway), *(post(gateway, idempotency_key="k1") for _ in range(2))]
+    assert [*map(status_of, responses)] == ["miss", "hit", None]
+    assert responses[2].headers["idempotent-replayed"] == "true" and len(upstream.requests) == 1
+    assert len({response.content for response in responses}) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sent"),
+    [
+        (PATH, CHAT, None),
+        (PATH, {**CHAT, "store": True}, {"team": "search"}),
+        ("/v1/completions", {"model": "gpt-4o-mini", "prompt": "Hi", "max_tokens": 5}, None),
+        ("/v1/embeddings", {"model": "gpt-4o-mini", "input": "Hi"}, None),
+        ("/v1/responses", {"model": "gpt-4o-mini", "input": "Hi"}, {"team": "search"}),
+    ],
+    ids=["chat", "stored chat", "completions", "embeddings", "responses"],
+)
+def test_tags_reach_only_providers_that_accept_them(
+    gateway: httpx.Client, upstream: LocalUpstream, path: str, body: dict[str, Any], sent: object
+) -> None:
+    gateway.post(path, json={**body, "metadata": {"team": "search"}})
+    assert json.loads(upstream.requests[0].body).get("metadata") == sent
+
+
+@pytest.mark.parametrize(
+    ("metadata", "sent"),
+    [({"user_id": "u"}, {"user_id": "u"}), ({"user_id": "u", "team": "x"}, {"user_id": "u"})],
+)
+def test_anthropic_gets_only_the_user_id(metadata: dict[str, str], sent: object) -> None:
+    body = {"model": "m", "messages": CHAT["messages"], "max_tokens": 5, "metadata": metadata}
+    request = operations.MESSAGES.parse(json.dumps(body).encode())
+    assert json.loads(request.upstream_body("m", None, Quirks()))["metadata"] == sent
+
+
+def test_gemini_gets_no_tags() -> None:
+    body = {"contents": [{"parts": [{"text": "Hi"}]}], "metadata": {"team": "x"}}
+    request = operations.GENERATE_CONTENT.parse(json.dumps(body).encode(), model="m")
+    assert "metadata" not in json.loads(request.upstream_body("m", None, Quirks()))

@@ -15,11 +15,14 @@ from projects.models import Project, Role
 from proxy.models import Route
 from proxy.models.route_definitions import RuleDefinition, TargetDefinition
 from proxy.routing.accounts import operator_accounts_for
+from proxy.routing.health.breaker import BreakerState
+from proxy.routing.health.target_health import health
 from proxy.routing.model_list import ListedModel, list_model
 from proxy.routing.resolve import load_project_routing
 from proxy.routing.routes import model_life
 from proxy.routing.routes.builder import checked, route_from
 from proxy.routing.routes.forms import RouteForm
+from proxy.routing.routes.route import Pool
 from proxy.routing.routes.table import RoutingTable, missing_credential_text
 
 
@@ -27,13 +30,15 @@ from proxy.routing.routes.table import RoutingTable, missing_credential_text
 class TargetState:
     """A target of a route, as the page shows it.
 
-    `problem` says why it cannot be called; it is empty if it can. `notes` are other facts about the target.
+    `problem` says why it cannot be called; it is empty if it can. `failures` says what is wrong with its
+    accounts at the moment. `notes` are other facts about the target.
     """
 
     name: str
-    problem: str
-    notes: tuple[str, ...]
-    price: Price | None
+    problem: str = ""
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    price: Price | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +60,51 @@ def route_states(project: Project) -> list[RouteState]:
 
 def route_state(table: RoutingTable, prices: PriceList, route: Route) -> RouteState:
     definition = route.definition()
-    targets = tuple(target_state(table, prices, target, route.name) for target in definition.targets)
+    targets = tuple(target_state(table, prices, target, route) for target in definition.targets)
     problems = checked(table, route_from(table, definition, is_projects=True)).problems
     return RouteState(route, targets, tuple(conditions(definition.rule)), problems)
 
 
 def target_state(
-    table: RoutingTable, prices: PriceList, target: TargetDefinition, route_name: str
+    table: RoutingTable, prices: PriceList, target: TargetDefinition, route: Route
 ) -> TargetState:
-    model = target.model or route_name
+    model = target.model or route.name
     name, pool = f"{target.provider}/{model}", table.pool(target.provider)
     if pool is None:
-        return TargetState(name, missing_credential_text(target.provider), (), None)
-    today = model_life.today()
-    listed = list_model(name, pool.accounts[0], model, prices, today)
-    return TargetState(name, "", tuple(notes_on(target, model, listed, len(pool.accounts))), listed.price)
+        return TargetState(name, missing_credential_text(target.provider))
+    listed = list_model(name, pool.accounts[0], model, prices, model_life.today())
+    failures = tuple(failures_of(pool, route.project_id, listed.served))
+    notes = tuple(notes_on(target, model, listed, len(pool.accounts)))
+    return TargetState(name, "", failures, notes, listed.price)
+
+
+def failures_of(pool: Pool, project_id: int, model: str) -> Iterator[str]:
+    """Yield what is wrong with the accounts of a target, as this process knows it."""
+    now = health.clock()
+    for account in pool.accounts:
+        known = health.find(project_id, account, model)
+        if known is None:
+            continue
+        if not known.credential.is_usable:
+            yield f"The provider rejects {account.slug}: {known.credential.reason}"
+        elif not known.access.is_usable:
+            yield f"{account.slug} has no access to this model: {known.access.reason}"
+        elif known.breaker.state(now) is not BreakerState.CLOSED:
+            yield f"{account.slug} fails, and its circuit breaker is {known.breaker.state(now).value}."
 
 
 def notes_on(target: TargetDefinition, model: str, listed: ListedModel, account_count: int) -> Iterator[str]:
     """Yield what a person should know about a target."""
     if listed.served != model:
-        yield (f"retired, served by {listed.served}")
+        yield f"retired, served by {listed.served}"
     elif listed.retirement:
-        yield (f"retires on {listed.retirement.date.isoformat()}")
+        yield f"retires on {listed.retirement.date.isoformat()}"
     if target.weight != 1:
-        yield (f"weight {target.weight}")
+        yield f"weight {target.weight}"
     if target.timeout_s:
-        yield (f"timeout {target.timeout_s:g} s")
+        yield f"timeout {target.timeout_s:g} s"
     if account_count > 1:
-        yield (f"{account_count} credentials in turn")
+        yield f"{account_count} credentials in turn"
 
 
 def conditions(rule: RuleDefinition) -> Iterator[str]:

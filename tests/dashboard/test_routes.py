@@ -9,7 +9,10 @@ from django.urls import reverse
 from keys.models import ApiKey
 from projects.models import Project, User
 from proxy.models import Credential, Route
+from proxy.routing.accounts import load_accounts
+from proxy.routing.health.target_health import health
 from proxy.routing.routes import model_life
+from proxy.routing.targets import Target
 from tests.support.factories import signed_in
 
 FORM = {"name": "smart", "target_lines": "openai/gpt-6-luna", "strategy": "ordered"}
@@ -154,6 +157,20 @@ def test_a_retiring_target_is_named_with_its_day(
     create(alice, project, target_lines="openai/gpt-4o-mini\nopenai/gpt-3.5-turbo")
     page = listing(alice, project)
     assert "retired, served by gpt-5.6-terra" in page
+
+
+def test_a_target_that_fails_is_shown_with_the_state_of_its_breaker(
+    project: Project, credential: Credential, alice: User
+) -> None:
+    create(alice, project)
+    account = load_accounts(project.pk)[0]
+    known = health.of(project.pk, Target(account, "gpt-6-luna", None))
+    known.breaker.open(health.clock() + 60)
+    page = listing(alice, project)
+    assert "failing" in page and "openai fails, and its circuit breaker is open." in page
+    known.breaker.close()
+    known.credential.is_usable, known.credential.reason = False, "You have no credit."
+    assert "The provider rejects openai: You have no credit." in listing(alice, project)
 
 
 def test_delete_asks_for_confirmation(project: Project, credential: Credential, alice: User) -> None:

@@ -150,6 +150,10 @@ class HealthRegistry:
         targets.move_to_end((key, target.model))
         return health
 
+    def find(self, project_id: int, account: Account, model: str) -> TargetHealth | None:
+        """Return the health of a model at an account, or None if this process has not called it."""
+        return self.targets.get((credential_key(project_id, account), model))
+
     def add(
         self,
         key: CredentialKey,

@@ -86,7 +86,10 @@ class Environment(BaseSettings):
     gateway_operator_password: str = ""
     gateway_signup_domains: CommaList = ()
     gateway_signup: Literal["", "open", "domains", "invite", "closed"] = ""
-    """Who may sign up. Empty: nobody if AI_GATEWAY_AUTH is `open`, which is for one tenant, else anyone."""
+    """Who may sign up.
+
+    Empty: anyone, or nobody if AI_GATEWAY_AUTH is `open`, which is meant for one tenant.
+    """
     gateway_email_url: str = "console://"
     gateway_email_from: str = "gateway@localhost"
 
@@ -99,9 +102,9 @@ class Environment(BaseSettings):
     gateway_keepalive_after_s: float = Field(10, gt=0)
     """How long a client waits for the start of its stream until it gets status 200 and keep-alives."""
     gateway_total_timeout_s: float = Field(3600, gt=0)
-    """How long a request may take in all, with its retries."""
+    """The maximum duration of a request, including its retries."""
     gateway_max_concurrent_requests: int = Field(2000, gt=0)
-    """Requests with a key that one process serves at once. It answers further ones with 503."""
+    """The maximum number of requests with a key that one process serves at once. Further ones get a 503."""
     gateway_max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
     gateway_max_header_bytes: int = Field(64 * 1024, gt=0)
     gateway_max_header_count: int = Field(200, gt=0)

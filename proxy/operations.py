@@ -36,7 +36,8 @@ class Operation:
     `scope` names the canonical path; it also covers every alias of the path. A `billable` operation costs
     money, so it is reserved and settled. A `convertible` operation can be converted for providers of other
     formats. `other_methods` are the methods of other operations at the same URL. Responses of a `cacheable`
-    operation may be cached, with `cached_by_default` even if neither the request nor its project asks for it.
+    operation may be cached. With `cached_by_default`, they are cached even if neither the request nor its
+    project asks for it.
     """
 
     name: str

@@ -25,7 +25,7 @@ class BodyControls:
 class HeaderControls:
     """The directives of a request's `Cache-Control` header (RFC 9111, section 5.2.1).
 
-    `max_age_s` is infinite without the directive. A client that accepts no age wants a new response.
+    `max_age_s` is infinite without the directive. The directive `max-age=0` sets `no_cache` too.
     """
 
     no_cache: bool = False

@@ -1,4 +1,4 @@
-"""Cache keys: equal for two requests of a project that a provider would receive as the same request.
+"""Cache keys. Two requests of a project share a key if the provider would receive the same request.
 
 A key is a keyed digest, so that a copy of the store does not confirm a guessed prompt. It covers the project,
 the operation, the account, the provider's model and every field of the body, except for the form of the

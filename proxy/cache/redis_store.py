@@ -1,9 +1,9 @@
 """Store of cached responses in Redis, which all gateway processes share.
 
 Responses are encrypted, and bound to their project, by `projects.vault`. All keys of a project have its hash
-tag. An index by expiry bounds the memory of each project. While Redis is down or slow, every lookup is a
-miss, and each process fetches for itself. The store has a connection of its own, so large responses do not
-delay the ledger.
+tag. An index by expiry limits the memory of each project. While Redis is down or slow, every lookup is a
+miss, and each process fetches its responses itself. The store has a separate connection, so that large
+responses do not delay the ledger.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from proxy.cache.store import ENTRY_OVERHEAD_BYTES, LOCAL_LEASE, Lease
 
 CONNECT_TIMEOUT_S = 1.0
 LEASE_S = 15.0
-"""How long a lease of a killed process blocks its key."""
+"""How long the lease of a killed process keeps other processes from fetching."""
 RENEWALS_PER_LEASE = 3
 
 PUT = """
@@ -51,7 +51,7 @@ while tonumber(redis.call('HGET', sizes, 'total')) > limit do
   delete(first)
 end
 """
-"""Store a response. Delete expired ones, and beyond the limit those that expire first."""
+"""Stores a response. Deletes expired responses and, above the limit, those that expire first."""
 PURGE = """
 local names = redis.call('ZRANGE', KEYS[1], 0, -1)
 for _, each in ipairs(names) do redis.call('UNLINK', KEYS[3] .. each) end
@@ -63,7 +63,7 @@ local found = redis.call('GET', KEYS[1])
 if found then return found end
 return redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
 """
-"""Return the response, or 1 for a new lease, or 0 if another process has the lease."""
+"""Returns the response, or 1 for a new lease, or 0 if another process has the lease."""
 RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -96,7 +96,7 @@ class RedisStore:
         self.breaker, self.max_bytes = CircuitBreaker(), max_bytes
 
     async def open(self) -> None:
-        """Connect. If Redis is down, the connection is tried again in the background."""
+        """Connect. If Redis is down, further attempts follow in the background."""
         with suppress(RedisUnavailable):
             await self.connection.open(CONNECT_TIMEOUT_S)
 
@@ -116,7 +116,7 @@ class RedisStore:
         await self.call("EVAL", PUT, 3, *index_keys(project_id), key, data, ttl_s, *limits)
 
     async def claim(self, project_id: int, key: str) -> CachedResponse | Lease | None:
-        """Return the response of a key, else the lease, else None: another process has the lease."""
+        """Return the response of a key, else a lease, or None if another process has the lease."""
         name, holder = f"{key_prefix(project_id)}fetch:{key}", uuid4().hex
         reply = await self.call("EVAL", CLAIM, 2, entry_prefix(project_id) + key, name, holder, lease_ms())
         match reply:
@@ -128,7 +128,7 @@ class RedisStore:
                 return decode(project_id, reply) or LOCAL_LEASE
 
     async def purge(self, project_id: int) -> int:
-        """Delete all responses of a project. Return their number; 0 if Redis does not answer."""
+        """Delete all responses of a project. Return their number, or 0 if Redis does not reply."""
         return int(await self.call("EVAL", PURGE, 3, *index_keys(project_id)) or 0)
 
     async def call(self, *command: Argument) -> Any:
@@ -154,7 +154,7 @@ class RedisStore:
 
 
 def decode(project_id: int, data: Any) -> CachedResponse | None:
-    """Decrypt and decode a response. Return None without one, or if its encryption key was removed."""
+    """Decrypt and decode a response. Return None if there is none, or if its encryption key was removed."""
     if not isinstance(data, bytes):
         return None
     try:

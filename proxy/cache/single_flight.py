@@ -37,7 +37,7 @@ class Flight:
         self.result: asyncio.Future[FlightResult] = asyncio.get_running_loop().create_future()
 
     async def wait(self, timeout_s: float) -> FlightResult:
-        """Wait for the result. After the timeout, each request must fetch its own response."""
+        """Wait for the result. A request that waited until the timeout must fetch its own response."""
         self.waiters += 1
         try:
             with suppress(TimeoutError):
@@ -65,7 +65,7 @@ class Flights:
         return self.by_key.get(key)
 
     def start(self, key: str) -> Flight:
-        """Start a flight, which the current task leads. It is abandoned if the task ends before it."""
+        """Start a flight for the current task. It is abandoned if the task ends without a result."""
         flight = self.by_key[key] = Flight(self, key)
         if task := asyncio.current_task():
             task.add_done_callback(lambda _: abandon(flight))

@@ -10,7 +10,7 @@ from proxy.cache import entry
 from proxy.cache.entry import CachedResponse
 
 ENTRY_OVERHEAD_BYTES = 400
-"""The memory that an entry takes beside its encoded response."""
+"""The memory that an entry occupies in addition to its encoded response."""
 
 
 class Lease(Protocol):
@@ -21,7 +21,10 @@ class Lease(Protocol):
 
 
 class CacheStore(Protocol):
-    """A store of cached responses. No method raises: a store that is down stores and finds nothing."""
+    """A store of cached responses.
+
+    Its methods do not raise: a store that is down stores and finds nothing.
+    """
 
     async def get(self, project_id: int, key: str) -> CachedResponse | None:
         """Return the response of a key, or None."""
@@ -30,7 +33,7 @@ class CacheStore(Protocol):
         """Store a response until it expires."""
 
     async def claim(self, project_id: int, key: str) -> CachedResponse | Lease | None:
-        """Return the response of a key, else the lease to fetch it, else None: another process has it."""
+        """Return the response of a key, else a lease to fetch it, or None if another process has it."""
 
     async def purge(self, project_id: int) -> int:
         """Delete all responses of a project. Return their number."""
@@ -50,7 +53,7 @@ LOCAL_LEASE = LocalLease()
 
 
 class MemoryStore:
-    """Stores responses in this process. Beyond the limit, the least recently used ones are deleted."""
+    """Stores responses in this process. Above the limit, it deletes the least recently used ones."""
 
     def __init__(self, max_bytes: Callable[[], int]) -> None:
         self.max_bytes = max_bytes
@@ -79,7 +82,7 @@ class MemoryStore:
             self._delete(next(iter(self.entries)))
 
     async def claim(self, project_id: int, key: str) -> CachedResponse | Lease | None:
-        """Return the response of a key, else the lease."""
+        """Return the response of a key, else a lease."""
         return await self.get(project_id, key) or LOCAL_LEASE
 
     async def purge(self, project_id: int) -> int:

@@ -42,7 +42,7 @@ async def delete_logs(caller: Authenticated) -> Response:
 
 @keyed(LOG_DETAIL)
 async def log_detail(caller: Authenticated, log_id: str) -> Response:
-    """Return one request with all that the log has of it."""
+    """Return one request with everything that the log contains about it."""
     found = await search(caller, lambda query: query.find(log_id))
     if found is None:
         text = "This project has no request with that id, or this API key may not see it."
@@ -109,7 +109,7 @@ def entry_json(logged: LoggedRequest) -> dict[str, Any]:
 
 
 def body_json(logged: LoggedRequest) -> dict[str, Any]:
-    """Return what only the detail of a request shows."""
+    """Return the fields that are only in the detail of a request."""
     body = logged.body
     return {
         "firstTokenMs": None

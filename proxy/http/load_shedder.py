@@ -14,7 +14,10 @@ FAIR_SHARE_FRACTION = 0.8
 The rest is left to projects below their share, so that one busy project cannot lock out the others.
 """
 MAX_LAG_S = 0.04
-"""If the event loop works for longer before it gets to a timer, the CPU has more work than it can do."""
+"""The maximum lag: how long the event loop works before it handles a due timer.
+
+A longer lag means that the process has more work than its CPU core can do.
+"""
 MIN_IN_FLIGHT_FOR_LAG = 64
 """With fewer requests in flight, a lag has another cause: a single large request."""
 LAG_INTERVAL_S = 0.01
@@ -34,9 +37,10 @@ class ShedReason(StrEnum):
 class LoadShedder:
     """Counts the requests in flight, and decides which requests to shed.
 
-    `limit` is the most requests in flight. Near the limit, or while the event loop lags, a project may not
-    have more requests in flight than its fair share. All projects with requests in flight have equal shares.
-    There is no queue: a shed request costs almost nothing, and its client tries again later.
+    `limit` is the maximum number of requests in flight. Near the limit, or while the event loop lags, a
+    project may not have more requests in flight than its fair share. All projects with requests in flight
+    have equal shares. There is no queue: a shed request costs almost nothing, and its client tries again
+    later.
     """
 
     def __init__(self, limit: int) -> None:

@@ -201,7 +201,10 @@ async def spend_policy_of(principal: Principal) -> SpendPolicy:
 
 
 async def reserve_in_ledger(request: ReserveRequest) -> ReservationGrant:
-    """Reserve. Raises AdmissionDenied, LedgerUnavailable, DatabaseError or ReservationInterrupted."""
+    """Make a reservation.
+
+    Raises AdmissionDenied, LedgerUnavailable, DatabaseError or ReservationInterrupted.
+    """
     try:
         return await ledger.current().reserve(request)
     except asyncio.CancelledError:

@@ -19,7 +19,7 @@ from proxy.prompt_log.texts import event_text, newest_message, text_of
 PREVIEW_LENGTH = 500
 """Maximum number of characters of a preview."""
 PREVIEW_SOURCE_LENGTH = 2 * PREVIEW_LENGTH
-"""Number of characters of a stream that are read for a preview: redaction may shorten the text."""
+"""Number of characters of a stream that are read for a preview: more, because redaction may shorten it."""
 FULL_LENGTH = 256 * 1024
 """Maximum number of characters of a body in the mode `full`."""
 MAX_READ_BYTES = 1024 * 1024
@@ -67,7 +67,7 @@ class Capture:
 
     @property
     def memory_bytes(self) -> int:
-        """Return about the number of bytes that this capture takes until it is written."""
+        """Return the approximate number of bytes that this capture occupies until it is written."""
         return self.size + self.segment_bytes
 
     def build_body(self) -> LoggedBody:

@@ -28,9 +28,9 @@ CREDENTIAL = re.compile(
 )
 """Keys of AWS, GitHub and Slack, JSON Web Tokens, and private keys in PEM."""
 CREDENTIAL_MARKS = ("AKIA", "gh", "xox", "eyJ", "-----BEGIN")
-"""Texts of which a credential contains one. To search for them is much faster than the expression."""
+"""Every credential contains one of these texts. Searching for them is much faster than the expression."""
 MIN_DIGITS = 7
-"""The least number of digits in a card or phone number."""
+"""The minimum number of digits in a card or phone number."""
 
 
 def without_emails(text: str) -> str:
@@ -81,7 +81,7 @@ class Redactor:
     patterns: Sequence[re.Pattern[str]]
 
     def redact(self, text: str) -> str:
-        """Return a text without what the rules and patterns find."""
+        """Return a text in which everything that the rules and patterns match is replaced."""
         for rule in self.rules:
             text = rule(text)
         return self.without_matches(text) if self.patterns else text

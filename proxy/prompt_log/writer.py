@@ -93,7 +93,7 @@ class PromptLogWriter:
         return batch
 
     async def stop(self) -> None:
-        """Write the rest of the queue. What cannot be written is dropped."""
+        """Write the rest of the queue. Entries that cannot be written are dropped."""
         for _ in range(MAX_ATTEMPTS):
             if await self.flush():
                 return

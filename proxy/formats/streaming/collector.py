@@ -29,7 +29,7 @@ from proxy.formats.neutral import (
 
 @dataclass(slots=True, eq=False)
 class PartBuilder:
-    """A part with what arrived after its start."""
+    """A part, and the content that arrived after its start."""
 
     part: Part
     texts: list[str] = field(default_factory=list)
@@ -102,7 +102,7 @@ class ResponseCollector:
                 pass
 
     def response(self) -> Response:
-        """Return the response with what has been added."""
+        """Return the response that consists of the added events."""
         choices = tuple(builder.build() for _, builder in sorted(self.choices.items()))
         return Response(id=self.id, model=self.model, choices=choices, usage=self.usage)
 

@@ -20,9 +20,9 @@ SHOULD_RETRY = "x-should-retry"
 class Failure:
     """A call that failed before its client got anything.
 
-    `status` is 0 if the provider did not respond. `is_outage` is true if the provider failed, and did not
-    only reject the request. `charge` covers what the provider may bill. `response` is set if it must be
-    closed.
+    `status` is 0 if the provider did not respond. `is_outage` is true if the provider itself failed, and
+    false if it rejected the request. `charge` covers what the provider may bill. `response` is set if it must
+    be closed.
     """
 
     kind: FailureClass

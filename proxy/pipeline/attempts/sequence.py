@@ -1,7 +1,7 @@
 """The calls of one request: retries of a target, then its fallbacks, until one call succeeds.
 
-All calls end before the client gets anything. Each call that may be billed is charged, and the next one runs
-only if what is left of the reservation covers it.
+All calls end before the client gets anything. Each call that may be billed is charged. The next call runs
+only if the rest of the reservation covers it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from proxy.routing.targets import Candidate, Target
 from proxy.upstream.failures import FailureClass
 
 Result = OpenStream | WholeResponse | CallFailed | InvalidRequest
-"""What a call led to. The exceptions are raised if it was the last call."""
+"""The result of a call. An exception is raised only if no other call follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,10 @@ def is_on() -> bool:
 
 
 class AttemptSequence:
-    """The calls of an admitted request. `admitted` permits the current call, and has its candidate first."""
+    """The calls of an admitted request.
+
+    `admitted` is the permission for the current call, whose candidate is the first one in it.
+    """
 
     def __init__(self, admitted: Admitted) -> None:
         self.admitted = admitted
@@ -78,7 +81,7 @@ class AttemptSequence:
         return health.of(project_id, candidate.target)
 
     async def run(self) -> OpenStream | WholeResponse:
-        """Call targets until a call succeeds, or none may follow it. Return the result of the last call.
+        """Call targets until a call succeeds or no other call may follow. Return the result of the last call.
 
         Raises CallFailed, InvalidRequest, GatewayError if no target may be called now, and ClientDisconnected
         if the client disconnects between two calls.
@@ -172,7 +175,7 @@ class AttemptSequence:
         return delay_s if delay_s is not None and target_health.retry_budget.take_retry(now) else None
 
     def fallbacks(self, failure: Failure) -> tuple[Candidate, ...]:
-        """Return the other candidates that may succeed where the current one has failed."""
+        """Return the other candidates that may succeed although the current one has failed."""
         failed, *others = self.admitted.planned.candidates
         return tuple(other for other in others if self.may_succeed(failure, failed.target, other.target))
 
@@ -207,7 +210,7 @@ class AttemptSequence:
             self.target_health.record_rejection(health.clock(), failure.kind, failure.code)
 
     def record_response(self, upstream_s: float) -> None:
-        """Count a call that has a response. Whether it is complete is known at its end."""
+        """Count a call that got a response. Only the end of the response shows whether it is complete."""
         self.has_response = True
         target = self.admitted.planned.candidate.target
         latency_averages.observe(target.account, target.model, upstream_s)
@@ -247,7 +250,7 @@ class AttemptSequence:
             self.record_end(outcome, error)
 
     def record_end(self, outcome: Outcome, error: str) -> None:
-        """Count the end of a response. A stream that broke is a failure, whatever its status was."""
+        """Count the end of a response. An interrupted stream is a failure, even with a success status."""
         if outcome is Outcome.OK:
             self.target_health.record_success(health.clock())
         elif outcome is Outcome.UPSTREAM_ERROR:

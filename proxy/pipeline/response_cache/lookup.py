@@ -26,12 +26,15 @@ from proxy.routing.calls import forwarded_headers
 MAX_WAIT_S = 30.0
 """How long a request waits for the response of an identical request, before it fetches its own."""
 LEASE_POLL_INTERVAL_S = 0.1
-"""Seconds between checks of a key that another process fetches."""
+"""Seconds between two checks whether another process has fetched a response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """The request must be sent to a provider. `recording` wraps its writer, and ends with the request."""
+    """The request must be sent to a provider.
+
+    `recording` wraps its writer, and ends when the request ends.
+    """
 
     recording: Recording
 
@@ -54,7 +57,7 @@ async def lookup(planned: Planned, writer: ResponseWriter) -> Hit | Miss:
 
 
 class CacheLookup:
-    """Looks up one request, whose key is computed once."""
+    """Looks up the response of one request."""
 
     def __init__(self, planned: Planned, writer: ResponseWriter, use: CacheUse) -> None:
         self.planned, self.writer, self.use = planned, writer, use
@@ -115,7 +118,7 @@ class CacheLookup:
         return self._miss(flight, claimed)
 
     async def _claim(self, deadline: float) -> CachedResponse | Lease | None:
-        """Return the response of another process, or the lease; None if waiting took too long."""
+        """Return the response that another process has fetched, or a lease, or None after the deadline."""
         clock = asyncio.get_running_loop().time
         while (claimed := await self.store.claim(self.project_id, self.key)) is None:
             if clock() > deadline:

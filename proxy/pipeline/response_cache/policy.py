@@ -14,7 +14,7 @@ from proxy.pipeline.route import Planned
 
 HEADER = b"cache-control"
 STATEFUL_FIELDS = ("mcp_servers", "conversation", "previous_response_id", "container")
-"""Fields by which a provider adds content or calls servers, so that equal requests differ in their effect."""
+"""Fields that let a provider add content or call servers: equal requests can have different results."""
 STORABLE_FINISH_REASONS: tuple[FinishReason, ...] = ("stop", "tool_calls", "length")
 
 
@@ -68,7 +68,7 @@ def is_cacheable(planned: Planned) -> bool:
 
 
 def has_side_effects(facts: RequestFacts) -> bool:
-    """Return whether the provider does more than to generate: server tools, other models, background."""
+    """Return whether the provider does more than generate one response, for example call server tools."""
     runs_tools = any(kind not in MODALITIES for kind in facts.max_billable_extras)
     return bool(runs_tools or facts.other_model_fields or facts.unbounded_cost_fields or facts.is_background)
 
@@ -81,7 +81,7 @@ def is_stored_by_provider(planned: Planned) -> bool:
     """Return whether the provider stores the response, so that later requests can continue it.
 
     The Responses API stores a response unless `store` is false
-    (platform.openai.com/docs/api-reference/responses/create). In a conversion, nothing is stored.
+    (platform.openai.com/docs/api-reference/responses/create). After a conversion, providers store nothing.
     """
     parsed, account = planned.routed.parsed, planned.candidate.target.account
     format, store = parsed.caller.received.operation.format, parsed.client_request.fields.get("store")

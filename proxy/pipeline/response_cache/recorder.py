@@ -1,4 +1,4 @@
-"""Recorder of a response: a writer that keeps what it sends, to store it after the request."""
+"""Recorder of a response: a writer that copies what it sends, and stores the copy at the end."""
 
 import time
 from typing import Protocol
@@ -145,7 +145,7 @@ class RecordingWriter(CacheStatusWriter):
             await self.lease.release()
 
     def _storable_response(self, result: RequestResult) -> CachedResponse | None:
-        """Return the response if it may be stored, else None. A response without a charge goes on."""
+        """Return the response, or None if it may not be stored."""
         is_complete = result.outcome is Outcome.OK and self.status == 200 and self.size <= MAX_BODY_BYTES
         if result.charge is None or not is_complete or not self._is_from_first_target():
             return None
@@ -153,7 +153,7 @@ class RecordingWriter(CacheStatusWriter):
         return response if self._has_ended_well(response) else None
 
     def _is_from_first_target(self) -> bool:
-        """Return whether the target that the key names has served the request, and not its fallback."""
+        """Return whether the target in the key has served the request, and not a fallback."""
         planned = self.planned.headers()
         return all(self.headers.get(name) == planned[name] for name in TARGET_HEADERS)
 
@@ -189,7 +189,7 @@ class RecordingWriter(CacheStatusWriter):
         )
 
     def _unstored_result(self, result: RequestResult) -> FlightResult:
-        """Return what the requests that wait for this one get if the response is not stored."""
+        """Return the result for the requests that wait for this one if its response is not stored."""
         match result.outcome:
             case Outcome.OK:
                 return Unshared.NOT_STORABLE

@@ -20,7 +20,11 @@ from proxy.routing.targets import Candidate, Target
 from proxy.upstream.failures import FailureClass
 
 MAX_TARGETS = 10_000
-"""Targets whose health is kept. Clients can name any model, so the longest unused targets are forgotten."""
+"""The maximum number of targets whose health is kept.
+
+Clients can name any model. If there are more targets, those that were not used for the longest time are
+removed.
+"""
 
 REPORT_INTERVAL_S = 300
 """Seconds after which the success of a credential is stored again."""
@@ -62,7 +66,7 @@ class TargetHealth:
     retry_budget: RetryBudget
 
     def is_skipped(self, now: float) -> bool:
-        """Return whether another target is to be called, if there is one."""
+        """Return whether another target should be called instead, if there is one."""
         return self.credential.is_skipped(now) or self.access.is_skipped(now)
 
     def begin_call(self, now: float) -> bool:
@@ -94,7 +98,10 @@ class TargetHealth:
             self.log_open(reason)
 
     def record_rejection(self, now: float, kind: FailureClass, reason: str) -> None:
-        """Count an error that is not an outage. It may say something about other requests too."""
+        """Count an error that is not an outage.
+
+        The error may concern other requests too, for example if the provider has rejected the credential.
+        """
         self.breaker.record_response()
         if kind is FailureClass.MODEL:
             self.access.record_failure(now, reason)
@@ -112,7 +119,7 @@ class TargetHealth:
     def log_unusable(self, reason: str) -> None:
         log.error(
             "credential_unusable",
-            message="A provider rejects a credential. Other credentials are used as far as there are any. "
+            message="A provider rejects a credential. The gateway uses other credentials, if there are any. "
             "Check the account at the provider.",
             project_id=self.key[0] or None,
             credential=self.key[1],
@@ -183,7 +190,7 @@ class HealthRegistry:
         return health
 
     def preferred(self, project_id: int, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """Return the candidates in the order in which they are to be called.
+        """Return the candidates in the order in which they should be called.
 
         Candidates whose credential is unusable come last, so that the only credential is never taken away.
         """

@@ -8,7 +8,8 @@ PROBE_INTERVAL_S = 300
 SHARED_THRESHOLD = 3
 """Consecutive failures that make an account of several projects unusable.
 
-A single project could cause one by its request, but not without successful requests of others in between.
+One project could cause a failure by its request. It can hardly cause several in a row, because requests of
+other projects succeed in between.
 """
 
 
@@ -29,7 +30,7 @@ class Usability:
             self.next_probe_at = now + PROBE_INTERVAL_S
 
     def is_skipped(self, now: float) -> bool:
-        """Return whether another credential is to be used, if there is one."""
+        """Return whether another credential should be used instead, if there is one."""
         return not self.is_usable and now < self.next_probe_at
 
     def record_success(self) -> bool:

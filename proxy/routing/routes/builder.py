@@ -44,7 +44,7 @@ def build_table(
 
 
 def checked(table: RoutingTable, route: Route) -> Route:
-    """Return the route with the problems that only the complete table shows."""
+    """Return the route with the problems that can only be found in the complete table."""
     found = problems_of(table, route)
     return replace(route, problems=(*route.problems, *found)) if found else route
 
@@ -110,7 +110,7 @@ def model_routes(accounts: Sequence[Account]) -> list[Route]:
 
 
 def file_routes(table: RoutingTable, config: OperatorConfig) -> list[Route]:
-    """Return the models of the config file that are served by accounts, not by a URL of their own."""
+    """Return the models of the config file that an account serves, without those that have a separate URL."""
     named = (
         RouteDefinition(name=model, targets=(account.target,))
         for account in config.accounts
@@ -135,7 +135,7 @@ def with_api(route: Route, model: ModelRoute) -> Route:
 
 
 def url_routes(operator_accounts: Sequence[Account], config: OperatorConfig) -> list[Route]:
-    """Return the models that the operator serves at URLs of their own."""
+    """Return the models for which the operator has configured a separate URL."""
     routes = []
     for account in operator_accounts:
         for name in account.models:

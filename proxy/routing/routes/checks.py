@@ -1,4 +1,4 @@
-"""Find what is wrong with a route: when it is saved, and later, when its surroundings have changed."""
+"""Checks of routes, when they are saved and later, because accounts and other routes can change."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,7 @@
-"""The life of a model at its vendor: what responses say before and after its retirement.
+"""Retirement of models: the model that serves a name, and the response headers about retirements.
 
-Retirements apply to the vendor's own API only. Azure deployments, compatible servers and routed hosts have
-schedules of their own.
+Retirements apply only to the vendor's own API. Azure deployments, compatible servers and routed hosts have
+other schedules.
 """
 
 import datetime as dt

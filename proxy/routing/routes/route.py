@@ -8,7 +8,7 @@ from proxy.routing.accounts import Account
 
 
 class Pool:
-    """Accounts that are used in turn: the first of one request is the second of the next."""
+    """Accounts that are used in turn: each request begins with the next account."""
 
     __slots__ = ("accounts", "turns")
 

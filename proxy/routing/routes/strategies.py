@@ -10,7 +10,7 @@ from proxy.routing.routes.latency import latency_averages
 from proxy.routing.routes.route import RouteTarget
 
 ASSUMED_OUTPUT_TOKENS = 500
-"""Output tokens of the estimated cost, if the client sets no lower limit."""
+"""The output tokens that are assumed for the estimated cost, unless the client sets a lower limit."""
 UNKNOWN_COST = float("inf")
 
 PriceOf = Callable[[RouteTarget], Price | None]

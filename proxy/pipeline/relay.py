@@ -315,7 +315,7 @@ def client_headers(admitted: Admitted, response: UpstreamResponse, dropped: tupl
 def own_rate_limits(admitted: Admitted, response: UpstreamResponse) -> Headers:
     """Return the rate limits that Anthropic states for a project's own credential.
 
-    Claude Code shows them. Those of an account that several projects share are not for one project.
+    Claude Code shows them. The rate limits of a shared account say nothing about one project.
     """
     account = admitted.planned.candidate.target.account
     format = admitted.planned.routed.parsed.caller.received.operation.format

@@ -81,7 +81,7 @@ WIRE_FIELDS: dict[str, tuple[str, ...]] = {
     "stop": ("stop", "stop_sequences"),
     "reasoning": ("reasoning", "reasoning_effort", "thinking"),
 }
-"""The fields of a body that mean a setting; for other settings, it is the field of the same name."""
+"""The fields of a body that contain a setting. Other settings are in the field of the same name."""
 CHAT = "openai_chat"
 DEPRECATED_LIMIT = "max_tokens"
 

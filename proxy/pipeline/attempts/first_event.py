@@ -23,7 +23,7 @@ class Opening(NamedTuple):
     """The chunks up to the first event, and an iterator over the others.
 
     `error` is the error in the first event, or the reason why there is no event. `is_reported` is true if the
-    provider reported the error, and so does not bill the call.
+    provider reported the error, so that it does not bill the call.
     """
 
     first_chunks: list[bytes]

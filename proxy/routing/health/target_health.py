@@ -110,7 +110,7 @@ class TargetHealth:
             self.report(now, f"The provider rejects requests of clients: {redact(reason)}")
 
     def report(self, now: float, reason: str) -> None:
-        """Store the result for the page of credentials. No request waits for it."""
+        """Store the result, which the page "Credentials" shows. No request waits until it is stored."""
         project_id, slug, *_ = self.key
         if project_id and self.credential.next_report_at < math.inf:
             self.credential.next_report_at = now + REPORT_INTERVAL_S

@@ -3,6 +3,9 @@
 The SSRF guard checks the addresses of a host when a connection is opened. Redirects are not followed.
 """
 
+import ssl
+from functools import lru_cache
+
 import httpx
 
 from projects.outbound import BlockedURL, resolve_public
@@ -16,8 +19,17 @@ def safe_client(timeout_s: float) -> httpx.AsyncClient:
     """Return a client that connects only to public hosts, or to those that the operator allows."""
     timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
     return httpx.AsyncClient(
-        transport=SSRFSafeTransport(), timeout=timeout, trust_env=False, follow_redirects=False
+        transport=SSRFSafeTransport(verify=tls_context()),
+        timeout=timeout,
+        trust_env=False,
+        follow_redirects=False,
     )
+
+
+@lru_cache(maxsize=1)
+def tls_context() -> ssl.SSLContext:
+    """Return the TLS settings with the bundled certificates, which take some time to load."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def failure_reason(error: Exception, timeout_s: float) -> str:

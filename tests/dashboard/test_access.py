@@ -10,9 +10,10 @@ from proxy.models import Credential
 from tests.support.factories import project_pages, signed_in
 
 PAGES = [
-    "project-overview", "project-settings", "prompt-log-settings", "request-detail",
+    "project-overview", "project-settings", "project-settings-purge-cache", "prompt-log-settings",
+    "request-detail",
     "key-list", "key-new", "key-edit", "key-revoke",
-    "credential-list", "credential-new", "credential-edit", "credential-delete",
+    "credential-list", "credential-new", "credential-edit", "credential-test", "credential-delete",
     "budget-list", "budget-new", "budget-edit", "budget-delete",
     "alert-list", "webhook-new", "webhook-test", "webhook-delete",
     "price-list", "price-new", "price-end",

@@ -161,3 +161,12 @@ def test_the_cache_is_purged_after_a_confirmation(project: Project, alice: User)
     assert not async_to_sync(purged)(project)
     answer = signed_in(alice).post(address, follow=True)
     assert "The response cache is empty." in answer.content.decode() and async_to_sync(purged)(project)
+
+
+def test_an_admin_decides_whether_callers_may_send_provider_keys(project: Project, alice: User) -> None:
+    client, address = signed_in(alice), reverse("project-settings", args=[project.slug])
+    assert "callers may send their own provider key" in client.get(address).content.decode().lower()
+    for sent, stored in (({"accepts_provider_keys": "on"}, True), ({}, False)):
+        client.post(address, {"name": "Acme", "timezone": "UTC", **sent})
+        project.refresh_from_db()
+        assert project.accepts_provider_keys is stored

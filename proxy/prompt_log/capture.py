@@ -19,7 +19,7 @@ from proxy.prompt_log.texts import event_text, newest_message, text_of
 PREVIEW_LENGTH = 500
 """Maximum number of characters of a preview."""
 PREVIEW_SOURCE_LENGTH = 2 * PREVIEW_LENGTH
-"""Number of characters of a stream that are read for a preview: more, because redaction may shorten it."""
+"""Number of characters that are read for a preview: more, because redaction may shorten the text."""
 FULL_LENGTH = 256 * 1024
 """Maximum number of characters of a body in the mode `full`."""
 MAX_READ_BYTES = 1024 * 1024
@@ -74,9 +74,9 @@ class Capture:
         """Return the redacted body. Call this in the thread of the writer."""
         redactor = self.policy.redactor
         response = self.read_response()
-        text = response if isinstance(response, str) else text_of(response)
+        text = response if isinstance(response, str) else text_of(response, PREVIEW_SOURCE_LENGTH)
         body = LoggedBody(
-            redactor.shorten(text_of(self.newest_message), PREVIEW_LENGTH),
+            redactor.shorten(text_of(self.newest_message, PREVIEW_SOURCE_LENGTH), PREVIEW_LENGTH),
             redactor.shorten(text, PREVIEW_LENGTH),
             is_interrupted=self.is_interrupted,
         )

@@ -1,7 +1,7 @@
 """Redaction of personal data and secrets in prompts and responses, before they are stored."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,9 @@ from proxy.prompt_log.patterns import MAX_MATCH_LENGTH, find_matches
 Rule = Callable[[str], str]
 CUT_MARK = "…"
 MIN_DATA_LENGTH = 1000
+TOO_DEEP_MARK = "[nested too deeply]"
+VALUE_CHARACTERS = 8
+"""The number of characters that a JSON value counts in addition to its text."""
 PROJECT_MARK = "[redacted]"
 
 EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}", re.ASCII)
@@ -108,31 +111,52 @@ class Redactor:
 
     def redact_json(self, value: Any, limit: int) -> Any:
         """Return a decoded JSON value with redacted texts, which have at most `limit` characters together."""
-        return JsonCopy(self, limit).copy(value)
+        try:
+            return JsonCopy(self, limit).copy(value)
+        except RecursionError:
+            return TOO_DEEP_MARK
 
 
 class JsonCopy:
-    """Copies a JSON value, and redacts its texts until the limit of characters is reached."""
+    """Copies a JSON value, and redacts its texts, until the limit of characters is reached.
+
+    Other values count as characters too, because a body may contain millions of them.
+    """
 
     def __init__(self, redactor: Redactor, limit: int) -> None:
         self.redactor, self.remaining = redactor, limit
 
     def copy(self, value: Any) -> Any:
+        self.remaining -= VALUE_CHARACTERS
         match value:
             case str():
                 return self.copy_text(value)
             case list():
-                return [self.copy(each) for each in value]
+                return list(self.copy_items(value))
             case dict():
-                return {self.redactor.redact(name): self.copy(each) for name, each in value.items()}
+                return dict(self.copy_fields(value))
             case _:
                 return value
+
+    def copy_items(self, items: list[Any]) -> Iterator[Any]:
+        for item in items:
+            if self.remaining <= 0:
+                yield CUT_MARK
+                return
+            yield self.copy(item)
+
+    def copy_fields(self, fields: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        for name, value in fields.items():
+            if self.remaining <= 0:
+                yield CUT_MARK, None
+                return
+            yield self.copy_text(name), self.copy(value)
 
     def copy_text(self, text: str) -> str:
         if is_data(text):
             return f"[{len(text)} characters of data]"
-        copied = self.redactor.shorten(text, self.remaining)
-        self.remaining = max(self.remaining - len(copied), 0)
+        copied = self.redactor.shorten(text, max(self.remaining, 0))
+        self.remaining -= len(copied)
         return copied
 
 

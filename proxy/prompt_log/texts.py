@@ -7,7 +7,7 @@ and vectors are not texts.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from proxy.formats.json_body import DECODE_ERRORS, as_str, decode_any, encode, repair_json
+from proxy.formats.json_body import DECODE_ERRORS, as_dict, as_str, decode_any, encode, repair_json
 from proxy.formats.streaming.sse import event_data
 
 CONVERSATION_FIELDS = ("messages", "contents", "input", "prompt", "content", "requests")
@@ -33,25 +33,32 @@ def newest_message(fields: Mapping[str, Any]) -> Any:
     return None
 
 
-def text_of(value: Any) -> str:
-    """Return the text of a decoded message, non-streaming response or error."""
-    return "\n".join(find_texts(value))
+def text_of(value: Any, limit: int) -> str:
+    """Return the beginning of the text of a decoded message, non-streaming response or error."""
+    texts, length = [], 0
+    try:
+        for text in find_texts(value):
+            texts.append(text[: limit - length])
+            length += len(texts[-1])
+            if length >= limit:
+                break
+    except RecursionError:
+        texts.append("[nested too deeply]")
+    return "\n".join(texts)
 
 
 def event_text(event: bytes) -> str:
     """Return the text that one event of a stream adds."""
     try:
-        fields = decode_any(repair_json(event_data(event)))
+        fields = as_dict(decode_any(repair_json(event_data(event))))
+        kind = as_str(fields.get("type"))
+        if not kind.startswith("response."):
+            return "".join(find_texts(fields))
+        if kind == "response.failed":
+            return "".join(find_texts(as_dict(fields.get("response")).get("error")))
     except DECODE_ERRORS:
         return ""
-    if not isinstance(fields, dict):
-        return ""
-    kind = as_str(fields.get("type"))
-    if kind.startswith("response."):
-        if kind == "response.failed":
-            return "".join(find_texts(fields.get("response", {}).get("error")))
-        return as_str(fields.get("delta")) if kind.endswith(RESPONSES_DELTAS) else ""
-    return "".join(find_texts(fields))
+    return as_str(fields.get("delta")) if kind.endswith(RESPONSES_DELTAS) else ""
 
 
 def find_texts(value: Any) -> Iterator[str]:

@@ -118,13 +118,26 @@ def test_a_long_text_is_cut_after_it_was_redacted() -> None:
 
 
 def test_json_keeps_its_form_and_loses_its_secrets() -> None:
-    value = {"messages": [{"content": "jane@example.org"}], "n": 2, "stop": None, "long": "z" * 100}
-    assert ALL.redact_json(value, 50) == {
-        "messages": [{"content": "[email]"}],
-        "n": 2,
-        "stop": None,
-        "long": "z" * 43 + "…",
-    }
+    value = {"messages": [{"content": "jane@example.org"}], "n": 2, "stop": None, "long": "z" * 300}
+    copied = ALL.redact_json(value, 150)
+    long = copied.pop("long")
+    assert copied == {"messages": [{"content": "[email]"}], "n": 2, "stop": None}
+    assert long == "z" * (len(long) - 1) + "…" and 40 < len(long) < 100
+
+
+def test_a_large_json_value_is_cut() -> None:
+    value = {"input": [[number] for number in range(200_000)], "last": 1}
+    started = time.process_time()
+    cut = ALL.redact_json(value, 1000)
+    assert len(cut["input"]) < 70 and cut["input"][-1] == "…" and "last" not in cut
+    assert time.process_time() - started < 0.5
+
+
+def test_json_that_is_nested_too_deeply_has_a_mark() -> None:
+    value: object = 1
+    for _ in range(5000):
+        value = [value]
+    assert ALL.redact_json(value, 10**6) == "[nested too deeply]"
 
 
 def test_media_in_json_is_left_out() -> None:

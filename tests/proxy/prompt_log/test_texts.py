@@ -32,12 +32,12 @@ HISTORY = {"role": "user", "content": "Earlier"}
     ],
 )
 def test_prompt_is_the_newest_message(fields: dict[str, Any], text: str) -> None:
-    assert text_of(newest_message(fields)) == text
+    assert text_of(newest_message(fields), 100) == text
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_text_of_a_response_is_found(format: str) -> None:
-    assert text_of(RESPONSES[format]("Hello there")) == "Hello there"
+    assert text_of(RESPONSES[format]("Hello there"), 100) == "Hello there"
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -73,12 +73,25 @@ def test_reading_stops_at_the_limit() -> None:
     ],
 )
 def test_errors_and_tool_calls_have_texts_too(value: Any, text: str) -> None:
-    assert text_of(value) == text
+    assert text_of(value, 100) == text
 
 
 def test_events_that_are_not_json_have_no_text() -> None:
     stream = StreamText(100)
     stream.read([b": keep-alive\n\n", b"data: [DONE]\n\n", b"data: {broken\n\n", b"data: 3\n\n"])
+    stream.read([b'data: {"type": "response.failed", "response": 3}\n\n'])
     failed = {"type": "response.failed", "response": {"error": {"message": "No."}}}
     stream.read([f"data: {json.dumps(failed)}\n\n".encode()])
     assert stream.finish() == "No."
+
+
+def test_a_text_is_read_only_up_to_its_limit() -> None:
+    parts = [{"text": "word " * 100}] * 1_000_000
+    assert text_of({"content": parts}, 700) == ("word " * 100) + "\n" + "word " * 40
+
+
+def test_a_value_that_is_nested_too_deeply_has_a_mark() -> None:
+    value: Any = "deep"
+    for _ in range(5000):
+        value = [value]
+    assert text_of(value, 100) == "[nested too deeply]"

@@ -1,6 +1,7 @@
 """Load shedding: refuse requests that this process could not serve in time, before it works on them."""
 
 import asyncio
+import math
 import time
 from collections import Counter
 from enum import StrEnum
@@ -13,11 +14,15 @@ FAIR_SHARE_FRACTION = 0.8
 
 The rest is left to projects below their share, so that one busy project cannot lock out the others.
 """
-MAX_LAG_S = 0.04
+MAX_LAG_S = 0.08
 """The maximum lag: how long the event loop works before it handles a due timer.
 
-A longer lag means that the process has more work than its CPU core can do.
+If the lag stays longer, the process has more work than its CPU core can do.
 """
+SUSTAINED_LAG_S = 1
+"""A lag must last this long: many requests that arrive at once are not an overload."""
+RECENT_LAG_S = 5
+"""If the CPU was overloaded within this time, a lag counts at once."""
 MIN_IN_FLIGHT_FOR_LAG = 64
 """With fewer requests in flight, a lag has another cause: a single large request."""
 LAG_INTERVAL_S = 0.01
@@ -47,7 +52,9 @@ class LoadShedder:
         self.limit = limit
         self.in_flight: Counter[str] = Counter()
         self.total = 0
-        self.lag_s = 0.0
+        self.lag_s = self.on_time_at = 0.0
+        self.overloaded_at = -math.inf
+        self.is_cpu_overloaded = False
         self.shed_counts: Counter[ShedReason] = Counter()
 
     @property
@@ -58,7 +65,16 @@ class LoadShedder:
     @property
     def is_lagging(self) -> bool:
         """Return whether the requests in flight make the event loop late."""
-        return self.lag_s > MAX_LAG_S and self.total >= MIN_IN_FLIGHT_FOR_LAG
+        return self.is_cpu_overloaded and self.total >= MIN_IN_FLIGHT_FOR_LAG
+
+    def measure(self, lag_s: float, now: float) -> None:
+        """Note the lag of the event loop at this time."""
+        self.lag_s, is_late = lag_s, lag_s > MAX_LAG_S
+        self.on_time_at = self.on_time_at if is_late else now
+        is_sustained = now - self.on_time_at >= SUSTAINED_LAG_S or now - self.overloaded_at < RECENT_LAG_S
+        self.is_cpu_overloaded = is_late and is_sustained
+        if self.is_cpu_overloaded:
+            self.overloaded_at = now
 
     def reason_to_shed(self, project: str) -> ShedReason | None:
         """Return why a request of a project must be shed now; None if it may run."""
@@ -98,11 +114,12 @@ async def monitor_load(shedder: LoadShedder = load_shedder) -> None:
     without having too much to do.
     """
     loop = asyncio.get_running_loop()
+    shedder.measure(0.0, loop.time())
     logged, log_at, cpu_s = 0, loop.time(), time.thread_time()
     while True:
         await asyncio.sleep(LAG_INTERVAL_S)
         now, before_s, cpu_s = loop.time(), cpu_s, time.thread_time()
-        shedder.lag_s = max(cpu_s - before_s - LAG_INTERVAL_S, 0.0)
+        shedder.measure(max(cpu_s - before_s - LAG_INTERVAL_S, 0.0), now)
         if now >= log_at and (count := shedder.shed_counts.total()) > logged:
             log_shed(shedder, count - logged)
             logged, log_at = count, now + LOG_INTERVAL_S

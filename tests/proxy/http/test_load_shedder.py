@@ -58,9 +58,18 @@ def test_ended_requests_are_forgotten() -> None:
 @pytest.mark.parametrize("total", [MIN_IN_FLIGHT_FOR_LAG - 1, MIN_IN_FLIGHT_FOR_LAG])
 def test_a_lag_sheds_only_if_many_requests_are_in_flight(total: int) -> None:
     shedder = with_in_flight(2000, busy=total)
-    shedder.lag_s = 1
+    shedder.is_cpu_overloaded = True
     assert shedder.enter("busy") == (total < MIN_IN_FLIGHT_FOR_LAG)
     assert shedder.enter("quiet")
+
+
+def test_a_lag_counts_if_it_lasts_or_was_recent() -> None:
+    shedder = LoadShedder(10)
+    states = []
+    for now, lag_s in ((0, 0.0), (0.5, 1), (0.9, 1), (1.1, 1), (1.2, 0), (1.3, 1), (9, 0), (9.1, 1)):
+        shedder.measure(lag_s, now)
+        states.append(shedder.is_cpu_overloaded)
+    assert states == [False, False, False, True, False, True, False, False]
 
 
 async def test_the_monitor_measures_the_lag_and_logs_shed_requests(monkeypatch: pytest.MonkeyPatch) -> None:

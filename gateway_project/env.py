@@ -47,7 +47,7 @@ class Environment(BaseSettings):
     gateway_log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway_drain_s: float = Field(0, ge=0)
     gateway_shutdown_timeout_s: int = Field(
-        25,
+        30,
         ge=1,
         validation_alias=AliasChoices("gateway_shutdown_timeout_s", "gateway_streams_finish_s"),
     )

@@ -45,7 +45,7 @@ SWITCHING_PROTOCOLS = 101
 BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 URL_WITHOUT_PATH = re.compile(rb"\A(https?://[^/?#]*)(?=[?#]|\Z)", re.IGNORECASE)
 GC_GEN0_THRESHOLD = 10_000
-FLUSH_TIMEOUT_S = 1
+FLUSH_TIMEOUT_S = 0.5
 """How long a stopping process waits for its connections to close, after its requests are settled."""
 FLUSH_POLL_INTERVAL_S = 0.02
 

@@ -8,7 +8,7 @@ KEEPALIVE_INTERVAL_S = 15
 
 Common proxies close an idle connection after 30 to 60 seconds.
 """
-FINAL_WRITE_TIMEOUT_S = 3
+FINAL_WRITE_TIMEOUT_S = 1
 BOUNDARY_BYTES = 3
 """Number of bytes at the end of the sent data that show whether the last event has ended.
 

@@ -115,6 +115,13 @@ class AccountDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         """Return the target for the models of the account."""
         return TargetDefinition(self.name)
 
+    @property
+    def key_source(self) -> str | None:
+        """Return the variable that contains the key, or AI_GATEWAY_CONFIG if the file does; else None."""
+        if self.api_key.startswith(VARIABLE_MARK):
+            return self.api_key.removeprefix(VARIABLE_MARK)
+        return "AI_GATEWAY_CONFIG" if self.api_key else None
+
     def replaced_quirks(self, quirks: Quirks) -> Quirks:
         """Return the quirks of the provider with the changes of this account. Raises ValueError."""
         own = {name: getattr(quirks, name) for name in Quirks.__dataclass_fields__}
@@ -218,7 +225,7 @@ def check_route(model: ModelRoute, file: str) -> None:
         raise ConfigError(f"{file}: {model.name!r}: the demo has no base_url")
     if model.base_url:
         if model.provider not in PROVIDERS:
-            raise ConfigError(f"{file}: {model.name!r}: an account already has a URL, so omit base_url")
+            raise ConfigError(f"{file}: {model.name!r}: base_url needs a provider of the catalog")
         check_provider_url(model.provider, model.base_url, f"{file}: {model.name!r}: base_url")
     if model.send_operator_key and not model.base_url:
         raise ConfigError(f"{file}: {model.name!r}: send_operator_key needs a base_url")

@@ -76,6 +76,15 @@ def log_routes() -> None:
                 provider=provider,
                 **default_destination(provider),
             )
+    for account in config.accounts:
+        log.info(
+            "operator_account",
+            message="The operator has an account at this server.",
+            account=account.name,
+            provider=account.provider,
+            host=origin_of(account.base_url or PROVIDERS[account.provider].base_url),
+            key=account.key_source,
+        )
     for model in config.models:
         if not model.base_url:
             destination = default_destination(model.provider) if model.provider in DEFAULT_UPSTREAMS else {}
@@ -83,7 +92,8 @@ def log_routes() -> None:
                 "operator_route",
                 message=ROUTE_MESSAGE,
                 model=model.name,
-                provider=model.provider,
+                provider=model.provider or None,
+                targets=[f"{target.provider}/{target.model}" for target in model.targets] or None,
                 source=FILE,
                 **destination,
             )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from structlog.testing import capture_logs
 
-from proxy.routing import accounts, config_file
+from proxy.routing import accounts, config_file, operator_routes
 from proxy.routing.config_file import ConfigError
 from proxy.routing.routes.builder import build_table
 from proxy.routing.routes.file_check import check_routes
@@ -85,6 +86,21 @@ def test_an_account_alone_may_have_no_key_of_its_own(configure: Configure) -> No
     assert targets("main/gpt-6-luna")[0].account.secret == "sk-first"
 
 
+def test_the_start_logs_accounts_and_routes_without_keys(configure: Configure) -> None:
+    configure(ACCOUNTS + ROUTE)
+    with capture_logs() as logs:
+        operator_routes.log_routes()
+    accounts_logged = {log["account"]: log for log in logs if "account" in log}
+    assert (accounts_logged["lab"]["host"], accounts_logged["lab"]["key"]) == (
+        "http://127.0.0.1:8000",
+        "AI_GATEWAY_CONFIG",
+    )
+    assert accounts_logged["eu"]["key"] == "EU_KEY"
+    smart = next(log for log in logs if log.get("model") == "smart")
+    assert smart["targets"] == ["lab/qwen3", "spare/gpt-6-luna"]
+    assert "sk-lab" not in str(logs) and "azure-key" not in str(logs)
+
+
 ROUTE = """
 models:
   - name: smart
@@ -128,6 +144,7 @@ def test_a_model_of_the_file_can_have_targets_and_fallbacks(configure: Configure
         ("accounts: [{name: a, provider: openai, api_key: $NOT_SET}]", "NOT_SET, which is not set"),
         ("accounts: [{name: a, provider: openai}, {name: a, provider: groq}]", "several accounts"),
         ("models: [{name: a}]", "either a provider or targets"),
+        ("models: [{name: a, base_url: 'http://h/v1', targets: [{provider: openai}]}]", "needs a provider"),
         ("models: [{name: a, provider: openai, targets: [{provider: openai}]}]", "either a provider"),
         ("models: [{name: a, targets: [{provider: nobody}]}]", "unknown provider 'nobody'"),
         ("models: [{name: a, targets: [{provider: openai, timeout: soon}]}]", "not a duration"),

@@ -12,7 +12,9 @@ import threading
 from functools import partial
 from types import FrameType
 from typing import Any
+from urllib.parse import unquote
 
+from daphne import http_protocol
 from daphne.management.commands import runserver
 from django.conf import settings
 from django.utils import autoreload
@@ -20,11 +22,25 @@ from twisted.internet import reactor
 
 from gateway_project import bootstrap
 from gateway_project.lifespan import services
+from proxy.http.handler import resolve_route
 
 RELOAD_STATUS = 3
 """The exit status with which Django's reloader requests a new process."""
 STOP_TIMEOUT_S = 10
 """How long the main thread waits for daphne and the services to stop."""
+
+
+class OfferIgnoringRequest(http_protocol.WebRequest):  # type: ignore[misc]
+    """Ignores offers of WebSocket that are not handshakes of a page, as `gateway_project/server.py` does."""
+
+    def process(self) -> None:
+        path = unquote(self.path.decode("latin-1"))
+        if self.method != b"GET" or resolve_route(path) is not None:
+            self.requestHeaders.removeHeader(b"Upgrade")
+        super().process()
+
+
+http_protocol.WebRequest = OfferIgnoringRequest
 
 
 class Command(runserver.Command):  # type: ignore[misc]

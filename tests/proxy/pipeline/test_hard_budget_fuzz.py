@@ -57,11 +57,37 @@ GEMINI_TOP_LEVEL |= {"serviceTier", "store"}
 KEPT = {"messages", "input", "model", "stream", "stream_options"}
 """Fields that are not replaced, because without them there is nothing to bill."""
 ALL_NAMES = sorted({name for kind in TYPES.values() for name in hints_of(kind)} - KEPT)
-PRICED_NAMES = (
-    *("service_tier", "serviceTier", "speed", "inference_geo", "n", "tools", "max_tokens"),
-    *("prompt_cache_options", "cache_control", "system", "max_tool_calls"),
-)
-"""Fields that are chosen more often than others, because they change the price."""
+PRICED_NAMES = ("service_tier", "serviceTier", "speed", "inference_geo", "n", "tools", "max_tokens")
+"""Fields that are chosen more often than others: they decide on the price."""
+CONTAINERS = [
+    {"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "16g"}},
+    {"type": "shell", "environment": {"type": "container_auto", "memory_limit": "4g"}},
+]
+OPENAI_VALUES: dict[str, Any] = {
+    "prompt_cache_options": [{"ttl": "12h"}, {"ttl": "30m"}],
+    "service_tier": ["priority", "fast", "flex", "default"],
+}
+PRICED_VALUES: dict[str, dict[str, Any]] = {
+    "chat/completions": OPENAI_VALUES,
+    "responses": OPENAI_VALUES
+    | {
+        "tools": [
+            CONTAINERS,
+            [CONTAINERS[0], {"type": "code_interpreter", "container": {"type": "auto"}}],
+            [{"type": "web_search"}, {"type": "web_search_preview"}, {"type": "file_search"}],
+            [{"type": "image_generation", "model": "gpt-image-1.5", "quality": "low"}],
+        ],
+        "max_tool_calls": [1, 3],
+    },
+    "messages": {
+        "speed": ["fast", "standard"],
+        "inference_geo": ["us", "global"],
+        "system": [[{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]],
+        "tools": [[{"type": "web_search_20260209", "name": "web_search"}]],
+    },
+    "gemini": {"tools": [[{"googleSearch": {}}]], "serviceTier": ["flex"]},
+}
+"""Values that decide on the price and are valid, which random values rarely are."""
 
 formats = pytest.mark.parametrize("format", BODIES)
 
@@ -151,6 +177,9 @@ def random_fields(format: str, chance: random.Random) -> dict[str, Any]:
     names = chance.sample(own, chance.randint(1, 3))
     names += [name for name in PRICED_NAMES if name in own and chance.random() < 0.3]
     fields = generator.fields(TYPES[format], names)
+    for name, values in PRICED_VALUES[format].items():
+        if chance.random() < 0.3:
+            fields[name] = chance.choice(values)
     if chance.random() < 0.4:
         fields[chance.choice([*ALL_NAMES, *PRICED_NAMES])] = generator.odd_value()
     return fields

@@ -34,6 +34,9 @@ from proxy.pipeline.background.poller import Poller
 from proxy.prompt_log.writer import prompt_log_writer
 from proxy.providers.provider import HTTP_CLIENT
 from proxy.routing import config_file, operator_routes
+from proxy.routing.health import background as health_background
+from proxy.routing.health.shared_state import SharedState
+from proxy.routing.health.target_health import health
 from proxy.runtime import runtime
 from proxy.upstream.client import HttpUpstreamClient
 from proxy.upstream.timeouts import Timeouts
@@ -137,6 +140,8 @@ async def running_services() -> AsyncIterator[None]:
         await stack.enter_async_context(running_task(revocation.poll_revocations()))
         await stack.enter_async_context(running_task(Poller().run()))
         await stack.enter_async_context(running_task(prompt_log_writer.run()))
+        shared_health = await stack.enter_async_context(shared_target_health())
+        await stack.enter_async_context(running_task(health_background.run(health, shared_health)))
         await stack.enter_async_context(running_task(monitor_load()))
         yield
 
@@ -208,6 +213,21 @@ async def wait_until_settled() -> None:
         if not in_flight:
             return
         await asyncio.sleep(SETTLE_POLL_INTERVAL_S)
+
+
+@asynccontextmanager
+async def shared_target_health() -> AsyncIterator[SharedState | None]:
+    """Connect to the health of targets in the other processes. There is none without Redis."""
+    env = settings.ENV
+    if not env.redis_url:
+        yield None
+        return
+    shared = SharedState(env.redis_url, timeout_s=env.gateway_redis_timeout_ms / 1000)
+    await shared.open()
+    try:
+        yield shared
+    finally:
+        await shared.close()
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
             name='AdminAlert',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('event', models.CharField(choices=[('model.retiring', 'model retires')], max_length=40)),
+                ('event', models.CharField(choices=[('model.retiring', 'model retires'), ('credential.rejected', 'credential rejected')], max_length=40)),
                 ('subject', models.CharField(max_length=200)),
                 ('occasion', models.CharField(max_length=40)),
                 ('title', models.CharField(max_length=200)),

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -18,6 +19,7 @@ from proxy.http.load_shedder import ShedReason, load_shedder
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response
 from proxy.operations import METRICS
+from proxy.routing.health.target_health import health
 
 
 class LastAudit(Collector):
@@ -67,7 +69,34 @@ class Load(Collector):
         yield shed
 
 
+class TargetStates(Collector):
+    """Reports the breakers and credentials of this process, without names of projects or credentials."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the numbers of breakers by state, and of credentials that providers reject."""
+        now, targets = health.clock(), list(health)
+        breakers = GaugeMetricFamily(
+            "gateway_circuit_breakers", "Targets by the state of their breaker.", labels=["provider", "state"]
+        )
+        states = Counter((target.provider, target.breaker.state(now).value) for target in targets)
+        for (provider, state), count in states.items():
+            breakers.add_metric([provider, state], count)
+        rejected = GaugeMetricFamily(
+            "gateway_rejected_credentials", "Credentials that their provider rejects.", labels=["provider"]
+        )
+        unusable = {target.key: target.provider for target in targets if not target.credential.is_usable}
+        for provider, count in Counter(unusable.values()).items():
+            rejected.add_metric([provider], count)
+        yield breakers
+        yield rejected
+
+    def describe(self) -> Iterator[Metric]:
+        """Return no descriptions, like LastAudit."""
+        return iter(())
+
+
 REGISTRY.register(LastAudit())
+REGISTRY.register(TargetStates())
 REGISTRY.register(Load())
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from projects.outbound import BlockedURL
+from projects.redaction import redact
 from proxy.formats.neutral import ApiError, InvalidRequest
 from proxy.pipeline.admission import Admitted
 from proxy.pipeline.attempts.call import CallFailed, OpenStream, WholeResponse
@@ -21,8 +22,8 @@ class Failure:
     """A call that failed before its client got anything.
 
     `status` is 0 if the provider did not respond. `is_outage` is true if the provider itself failed, and
-    false if it rejected the request. `charge` covers what the provider may bill. `response` is set if it must
-    be closed.
+    false if it rejected the request. `charge` covers what the provider may bill. `reason` is the provider's
+    message. `response` is set if it must be closed.
     """
 
     kind: FailureClass
@@ -31,6 +32,7 @@ class Failure:
     is_outage: bool = False
     charge: Charge | None = None
     retry_after_s: float | None = None
+    reason: str = ""
     response: UpstreamResponse | None = None
 
     async def close(self) -> None:
@@ -76,7 +78,7 @@ def reported_failure(error: ApiError, status: int, response: UpstreamResponse) -
     if kind is FailureClass.RETRY and headers.get(SHOULD_RETRY) == "false":
         kind = FailureClass.TARGET
     code = error.code or UPSTREAM_STATUS
-    return Failure(kind, status, code, is_outage, None, retry_after_s(error, headers))
+    return Failure(kind, status, code, is_outage, None, retry_after_s(error, headers), redact(error.message))
 
 
 def call_failure(admitted: Admitted, failed: CallFailed) -> Failure:

@@ -207,7 +207,7 @@ class AttemptSequence:
         if failure.is_outage:
             self.target_health.record_outage(health.clock(), failure.code)
         elif failure.status:
-            self.target_health.record_rejection(health.clock(), failure.kind, failure.code)
+            self.target_health.record_rejection(health.clock(), failure.kind, failure.reason)
 
     def record_response(self, upstream_s: float) -> None:
         """Count a call that got a response. Only the end of the response shows whether it is complete."""
@@ -215,7 +215,7 @@ class AttemptSequence:
         target = self.admitted.planned.candidate.target
         latency_averages.observe(target.account, target.model, upstream_s)
         if is_on():
-            self.target_health.breaker.record_response()
+            self.target_health.record_response()
 
     def attempt_of(self, failure: Failure) -> Attempt:
         return self.attempt(failure.status, failure.code, failure.charge)

@@ -50,10 +50,12 @@ class Breaker:
         self.open_until = now + OPEN_S
         return True
 
-    def record_response(self) -> None:
-        """Close the breaker: the provider has responded to a call."""
-        if self.is_open:
+    def record_response(self) -> bool:
+        """Close the breaker: the provider has responded to a call. Return whether it was open."""
+        was_open = self.is_open
+        if was_open:
             self.close()
+        return was_open
 
     def record_success(self, now: float) -> None:
         """Count a call that succeeded."""

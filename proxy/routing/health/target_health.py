@@ -1,5 +1,6 @@
 """Health of the targets of this process: breakers, retry budgets, and usability of credentials."""
 
+import hashlib
 import math
 import time
 from collections import OrderedDict
@@ -43,6 +44,17 @@ def credential_key(project_id: int, account: Account) -> CredentialKey:
     return owner, account.slug, account.base_url, hash(account.secret)
 
 
+def shared_ids(owner: int, target: Target) -> tuple[str, str]:
+    """Return the ids of a credential and of a target, which are the same in all processes."""
+    account = target.account
+    credential = f"{owner} {account.slug} {account.base_url} {account.secret}"
+    return digest(credential), digest(f"{credential} {target.model}")
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 def failures_until_unusable(account: Account) -> float:
     """Return the consecutive failures that make an account unusable.
 
@@ -55,9 +67,16 @@ def failures_until_unusable(account: Account) -> float:
 
 @dataclass(slots=True, eq=False)
 class TargetHealth:
-    """The health of one target. `credential` is shared by all targets of the credential."""
+    """The health of one target. `credential` is shared by all targets of the credential.
+
+    `id` and `credential_id` are the same in all processes. If what they stand for has changed, the target is
+    added to `changes`.
+    """
 
     key: CredentialKey
+    id: str
+    credential_id: str
+    changes: "set[TargetHealth]"
     model: str
     provider: str
     credential: Usability
@@ -79,12 +98,14 @@ class TargetHealth:
 
     def record_success(self, now: float) -> None:
         """Count a response that has ended well."""
+        self.record_response()
         self.breaker.record_success(now)
         self.access.record_success()
         recovered = self.credential.record_success()
         if recovered or now >= self.credential.next_report_at:
             self.report(now, "")
         if recovered:
+            self.changes.add(self)
             log.info(
                 "credential_usable",
                 message="A provider accepts a credential again.",
@@ -92,22 +113,31 @@ class TargetHealth:
                 credential=self.key[1],
             )
 
+    def record_response(self) -> None:
+        """Count a call to which the provider has responded, with any status."""
+        if self.breaker.record_response():
+            self.changes.add(self)
+
     def record_outage(self, now: float, reason: str) -> None:
         """Count a call that failed because of the provider."""
         if self.breaker.record_failure(now):
             self.log_open(reason)
+        if self.breaker.is_open:
+            self.changes.add(self)
 
     def record_rejection(self, now: float, kind: FailureClass, reason: str) -> None:
         """Count an error that is not an outage.
 
         The error may concern other requests too, for example if the provider has rejected the credential.
         """
-        self.breaker.record_response()
+        self.record_response()
         if kind is FailureClass.MODEL:
             self.access.record_failure(now, reason)
         if kind is FailureClass.CREDENTIAL and self.credential.record_failure(now, reason):
             self.log_unusable(reason)
             self.report(now, f"The provider rejects requests of clients: {redact(reason)}")
+        if not self.credential.is_usable:
+            self.changes.add(self)
 
     def report(self, now: float, reason: str) -> None:
         """Store the result, which the page "Credentials" shows. No request waits until it is stored."""
@@ -146,6 +176,9 @@ class HealthRegistry:
         self.credentials: OrderedDict[CredentialKey, Usability] = OrderedDict()
         self.callers_targets: OrderedDict[tuple[CredentialKey, str], TargetHealth] = OrderedDict()
         """Targets of callers' accounts. A caller can invent keys, which must not evict other targets."""
+        self.changes: set[TargetHealth] = set()
+        self.open_anywhere: set[str] = set()
+        self.rejected_anywhere: set[str] = set()
 
     def of(self, project_id: int, target: Target) -> TargetHealth:
         """Return the health of a target."""
@@ -174,8 +207,12 @@ class HealthRegistry:
             credential.next_report_at = math.inf
         if not target.account.is_callers:
             credential = self.credentials.setdefault(key, credential)
+        credential_id, id = shared_ids(key[0], target)
         health = TargetHealth(
             key,
+            id,
+            credential_id,
+            set() if target.account.is_callers else self.changes,
             target.model,
             target.account.provider.slug,
             credential,
@@ -201,6 +238,36 @@ class HealthRegistry:
         order = sorted(range(len(candidates)), key=skipped.__getitem__)
         return tuple(candidates[index] for index in order)
 
+    def take_changes(self) -> list[TargetHealth]:
+        """Return the targets that have changed since the last call."""
+        changed = list(self.changes)
+        self.changes.clear()
+        return changed
+
+    def take_over(self, opened: dict[str, float], rejected: dict[str, float]) -> None:
+        """Take over the state of all processes: open breakers and rejected credentials by id.
+
+        Changes of this process that it has not sent yet take precedence.
+        """
+        for target in list(self.targets.values()):
+            if target not in self.changes:
+                self.take_over_breaker(target, opened.get(target.id))
+                self.take_over_credential(target, rejected.get(target.credential_id))
+        self.open_anywhere, self.rejected_anywhere = set(opened), set(rejected)
+
+    def take_over_breaker(self, target: TargetHealth, open_until: float | None) -> None:
+        breaker = target.breaker
+        if open_until is not None:
+            breaker.open(max(open_until, breaker.open_until if breaker.is_open else 0.0))
+        elif target.id in self.open_anywhere and breaker.is_open:
+            breaker.close()
+
+    def take_over_credential(self, target: TargetHealth, next_probe_at: float | None) -> None:
+        if next_probe_at is not None:
+            target.credential.reject_until(next_probe_at)
+        elif target.credential_id in self.rejected_anywhere:
+            target.credential.record_success()
+
     def __iter__(self) -> Iterator[TargetHealth]:
         return iter(self.targets.values())
 
@@ -209,6 +276,8 @@ class HealthRegistry:
         self.targets.clear()
         self.callers_targets.clear()
         self.credentials.clear()
+        self.changes.clear()
+        self.open_anywhere, self.rejected_anywhere = set(), set()
 
 
 health = HealthRegistry()

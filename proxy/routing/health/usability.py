@@ -23,6 +23,7 @@ class Usability:
         self.next_probe_at = 0.0
         self.next_report_at = 0.0
         self.reason = ""
+        self.is_alerted = False
 
     def begin_call(self, now: float) -> None:
         """Postpone the next probe, because this call is one."""
@@ -32,6 +33,11 @@ class Usability:
     def is_skipped(self, now: float) -> bool:
         """Return whether another credential should be used instead, if there is one."""
         return not self.is_usable and now < self.next_probe_at
+
+    def reject_until(self, next_probe_at: float) -> None:
+        """Take over from another process that the credential is unusable until its next probe."""
+        self.is_usable = False
+        self.next_probe_at = max(self.next_probe_at, next_probe_at)
 
     def record_success(self) -> bool:
         """Make the credential usable. Return whether it was not."""

@@ -183,3 +183,18 @@ def test_an_error_event_that_opens_a_stream_counts(
     target = targets.add("a", open_with_error)
     responses = [chat(gateway, stream=True) for _ in range(6)]
     assert target.calls == 5 and responses[-1].status_code == 503
+
+
+def test_metrics_count_breakers_and_rejected_credentials(
+    gateway: httpx.Client, targets: FaultyTargets, clock: Clock
+) -> None:
+    targets.add("a", status(500), trusted=False)
+    for _ in range(5):
+        chat(gateway)
+    targets.add("a", status(402), model="other", trusted=False)
+    chat(gateway)
+    lines = gateway.get("/metrics").text.splitlines()
+    assert 'gateway_circuit_breakers{provider="compatible",state="open"} 1.0' in lines
+    assert 'gateway_circuit_breakers{provider="compatible",state="closed"} 1.0' in lines
+    assert 'gateway_rejected_credentials{provider="compatible"} 1.0' in lines
+    assert any(line.startswith('gateway_upstream_failures_total{failure="retry"') for line in lines)

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PRIVATE_FILE_MODE = 0o600
+DEFAULT_ANONYMOUS_RPM = 60
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Options of a `rediss://` URL that redis-py, Celery and the ledger all support."""
 
@@ -271,6 +272,12 @@ class Environment(BaseSettings):
     @property
     def allows_anonymous(self) -> bool:
         return self.ai_gateway_auth == "open"
+
+    @property
+    def anonymous_rpm(self) -> int:
+        """The requests per minute of an address whose callers have no key; 0 for no limit."""
+        limit = self.ai_gateway_rate_limit_rpm
+        return DEFAULT_ANONYMOUS_RPM if limit is None else limit
 
     @property
     def signup_mode(self) -> str:

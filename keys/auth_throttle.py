@@ -45,21 +45,30 @@ class FailureWindow:
     previous: int = 0
 
 
+def unauthenticated_rpm() -> int:
+    return settings.ENV.gateway_unauthenticated_rpm
+
+
+def anonymous_rpm() -> int:
+    return settings.ENV.anonymous_rpm
+
+
 class AuthThrottle:
     """Estimates the failures in the last WINDOW_S seconds from the counts of two fixed windows.
 
     The count of the previous window is weighted by the part of it that lies within the last WINDOW_S seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, limit: Callable[[], int] = unauthenticated_rpm
+    ) -> None:
+        self.clock, self.limit = clock, limit
         self.clients: OrderedDict[str, FailureWindow] = OrderedDict()
         self.lookups = FailureWindow(0)
 
     def record_failure(self, client_ip: str) -> None:
         """Count a failure of a client. Raises TooManyFailures if the client has already reached its limit."""
-        limit = settings.ENV.gateway_unauthenticated_rpm
-        if not limit:
+        if not self.limit():
             return
         self.raise_if_limited(client_ip)
         self._window(client_network(client_ip)).count += 1
@@ -83,7 +92,7 @@ class AuthThrottle:
 
     def retry_after(self, client_ip: str) -> float:
         """Return the seconds until a client is below its limit again; 0 if it is below its limit now."""
-        limit, client = settings.ENV.gateway_unauthenticated_rpm, client_network(client_ip)
+        limit, client = self.limit(), client_network(client_ip)
         if not limit or client not in self.clients:
             return 0
         failures, elapsed = self._window(client), self.clock() % WINDOW_S
@@ -119,3 +128,5 @@ def client_network(client_ip: str) -> str:
 
 
 auth_failures = AuthThrottle()
+anonymous_requests = AuthThrottle(limit=anonymous_rpm)
+"""Requests that cost nothing, of callers without a key. The ledger counts those that have a cost."""

@@ -23,7 +23,7 @@ from pytest_django import Settings
 
 from billing.ledger import SqlLedger
 from billing.ledger.sql.connection import connect
-from keys.auth_throttle import auth_failures
+from keys.auth_throttle import anonymous_requests, auth_failures
 from keys.models import ApiKey
 from projects import config_cache
 from projects.models import Project, Role, User
@@ -93,6 +93,7 @@ def clear_caches() -> Iterator[None]:
     yield
     config_cache.clear_all()
     auth_failures.clear()
+    anonymous_requests.clear()
     health.clear()
     cache.clear()
     memory_store.clear()

@@ -11,8 +11,6 @@ from keys.models import ApiKey
 from projects.config_cache import ConfigCache
 from projects.models import ANONYMOUS_SLUG, RateLimits
 
-DEFAULT_ANONYMOUS_RPM = 60
-
 
 @dataclass(frozen=True, slots=True)
 class SpendPolicy:
@@ -56,8 +54,7 @@ def default_rpm(key: ApiKey) -> int | None:
 
 def anonymous_rate_limits(client_network: str) -> tuple[RateLimit, ...]:
     """Return the rate limit of the callers without a key from a client network."""
-    rpm = settings.ENV.ai_gateway_rate_limit_rpm
-    rpm = DEFAULT_ANONYMOUS_RPM if rpm is None else rpm
+    rpm = settings.ENV.anonymous_rpm
     return (RateLimit(f"a{client_network}", rpm),) if rpm else ()
 
 

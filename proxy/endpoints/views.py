@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from billing.models import Outcome
+from keys.auth_throttle import anonymous_requests
 from proxy import errors, gateway
 from proxy.formats.codec import ClientRequest
 from proxy.http.handler import GatewayView
@@ -75,6 +76,8 @@ class FreeRequest:
         """Return the caller. Raises GatewayError, TooManyFailures or DatabaseError."""
         self.progress = caller = await authenticate(self.received)
         authorize(caller)
+        if caller.is_anonymous:
+            anonymous_requests.record_failure(caller.client_network)
         return caller
 
     async def respond(self, response: Response, error_code: str = "") -> None:

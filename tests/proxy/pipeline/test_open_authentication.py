@@ -110,6 +110,15 @@ def test_the_default_limit_of_an_address(
     assert client.get("/v1/models").headers.get("x-ratelimit-limit-requests") == limit
 
 
+def test_requests_without_a_cost_are_limited_too(
+    client: httpx.Client, change_environment: ChangeEnvironment
+) -> None:
+    change_environment(ai_gateway_rate_limit_rpm=3)
+    replies = [client.get("/v1/models") for _ in range(4)]
+    assert [reply.status_code for reply in replies] == [200, 200, 200, 429]
+    assert "retry-after" in replies[3].headers
+
+
 def test_a_routed_host_does_not_receive_the_callers_key(
     client: httpx.Client, upstream: LocalUpstream, change_environment: ChangeEnvironment
 ) -> None:

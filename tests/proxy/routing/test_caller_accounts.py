@@ -212,6 +212,19 @@ def test_a_stored_response_is_found_with_the_same_key_only(
     assert len(upstream.requests) == 2
 
 
+def test_a_cached_response_is_found_with_the_same_key_only(
+    client: httpx.Client, tenant: Project, upstream: LocalUpstream
+) -> None:
+    Credential.objects.create(project=tenant, slug="openai", provider="openai", base_url=upstream.url)
+    cached = {**CHAT, "cache": True}
+    keys = ("", OWN_KEY, "another-key-0123456789", OWN_KEY, "")
+    statuses = []
+    for key in keys:
+        response = client.post("/v1/chat/completions", json=cached, headers={"x-gateway-provider-key": key})
+        statuses.append(response.headers["x-gateway-cache"])
+    assert statuses == ["miss", "miss", "miss", "hit", "hit"] and len(upstream.requests) == 3
+
+
 def test_tokens_are_counted_with_the_callers_key(client: httpx.Client, upstream: LocalUpstream) -> None:
     body = {"model": "anthropic/claude-haiku-4-5", "messages": CHAT["messages"]}
     assert client.post("/v1/messages/count_tokens", json=body).status_code == 200

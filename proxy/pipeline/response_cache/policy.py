@@ -13,6 +13,8 @@ from proxy.pipeline.parse import Parsed
 from proxy.pipeline.route import Planned
 
 HEADER = b"cache-control"
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+"""The largest body whose key is computed. A larger one would block other requests for too long."""
 STATEFUL_FIELDS = ("mcp_servers", "conversation", "previous_response_id", "container")
 """Fields that let a provider add content or call servers: equal requests can have different results."""
 STORABLE_FINISH_REASONS: tuple[FinishReason, ...] = ("stop", "tool_calls", "length")
@@ -60,6 +62,7 @@ def is_cacheable(planned: Planned) -> bool:
     request, operation = parsed.client_request, parsed.caller.received.operation
     return (
         operation.cacheable
+        and len(request.body) <= MAX_REQUEST_BYTES
         and not has_side_effects(facts)
         and not is_stateful(request.fields)
         and not is_stored_by_provider(planned)

@@ -1,5 +1,6 @@
 """Requests that use the response cache, and responses that it stores."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -9,11 +10,13 @@ from aiohttp import web
 from billing.models import Outcome
 from keys.models import ApiKey
 from projects.models import Project
+from proxy.endpoints.views import billable
+from proxy.http.handler import resolve_route
+from proxy.operations import CHAT_COMPLETIONS
+from proxy.pipeline.response_cache import policy, recorder
 from tests.support import api_calls
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream, chunk, completion
-
-pytestmark = pytest.mark.databases
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": MESSAGES, "max_tokens": 50, "cache": True}
@@ -190,3 +193,33 @@ def test_embeddings_are_cached(gateway: httpx.Client, path: str) -> None:
 def test_text_completions_are_cached(gateway: httpx.Client, upstream: LocalUpstream, stream: bool) -> None:
     body = {"model": "gpt-4o-mini", "prompt": "Hi", "max_tokens": 5, "stream": stream, "cache": True}
     assert results(gateway, "/v1/completions", body) == ["miss", "hit"]
+
+
+def test_a_request_with_a_large_body_bypasses_the_cache(
+    gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "MAX_REQUEST_BYTES", 1_000)
+    assert chat(gateway, user="u" * 1_000) == ["bypass", "bypass"]
+
+
+def test_a_large_response_is_not_stored(
+    gateway: httpx.Client, upstream: LocalUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "MAX_BODY_BYTES", 1_000)
+    upstream.handler = api_calls.respond_with_text("openai_chat", "x" * 1_000)
+    assert chat(gateway) == ["miss", "miss"]
+    upstream.handler = completion
+    assert chat(gateway, stream=True) == ["miss", "hit"]
+
+
+def test_an_operation_can_cache_by_default(
+    gateway: httpx.Client, upstream: LocalUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {name: value for name, value in CHAT.items() if name != "cache"}
+    path = "/v1/chat/completions"
+    match = resolve_route(path)
+    assert match is not None
+    default = replace(CHAT_COMPLETIONS, cached_by_default=True)
+    monkeypatch.setattr(match, "func", billable(default))
+    assert results(gateway, path, body) == ["miss", "hit"]
+    assert results(gateway, path, {**body, "cache": False}) == ["bypass", "bypass"]

@@ -1,7 +1,7 @@
 """Usage, costs and budgets as JSON.
 
 `/api/v1/usage/...` responds in a `{success, data}` envelope, `/api/costs` without one. Each amount of money
-is an exact decimal number of US dollars. The same amount as an integer of nano-USD is beside it.
+is an exact decimal number of US dollars. It is also given as an integer of nano-USD.
 """
 
 import asyncio

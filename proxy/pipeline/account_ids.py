@@ -283,7 +283,7 @@ def expiry(issued: IssuedAccountId) -> datetime | None:
 
 
 class Writer:
-    """Stores ids in a thread of its own, because SQLite allows one writer at a time.
+    """Stores ids in a separate thread, because SQLite allows one writer at a time.
 
     While one transaction runs, the ids of other responses are queued for the next transaction, so that many
     responses need few transactions.

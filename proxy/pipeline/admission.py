@@ -64,9 +64,9 @@ class Admitted:
     """A request that may be sent to its first candidate.
 
     `max_tokens_to_send` is the output limit of each choice that the gateway sets in the request; None if the
-    gateway sets none. `abort_after_tokens` is the number of output tokens whose cost exceeds what is left of
-    the reservation. At that number, the gateway aborts the stream. It is infinite without a hard budget, and
-    if output is free. `is_budgeted` is true if a hard budget applies and the price is known. `number` is the
+    gateway sets none. `abort_after_tokens` is the number of output tokens whose cost exceeds the rest of the
+    reservation. At that number, the gateway aborts the stream. It is infinite without a hard budget, and if
+    output is free. `is_budgeted` is true if a hard budget applies and the price is known. `number` is the
     number of the call that may be made now.
     """
 
@@ -152,7 +152,7 @@ def permit(
     left_nano: int,
     number: int = 1,
 ) -> Admitted:
-    """Return the permission to call the first candidate with what is left of the reservation."""
+    """Return the permission to call the first candidate with the rest of the reservation."""
     if bound.max_cost is None or not policy.has_hard_budget:
         return Admitted(planned, policy, reservation, number=number)
     facts, target = planned.candidate.plan.facts, planned.candidate.target

@@ -17,7 +17,7 @@ MAX_WAYS = 1000
 """Maximum number of ways in which an expression may match at one position of a text."""
 MAX_MATCH_LENGTH = 256
 PIECE_LENGTH = 2000
-"""Number of characters that are searched at once. The interpreter's lock is held meanwhile."""
+"""Number of characters that are searched at once. The interpreter's lock is held during a search."""
 SINGLE = (opcodes.LITERAL, opcodes.NOT_LITERAL, opcodes.ANY, opcodes.IN, opcodes.AT)
 """Operations that match in one way."""
 REPEATS = (opcodes.MAX_REPEAT, opcodes.MIN_REPEAT)

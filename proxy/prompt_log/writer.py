@@ -1,7 +1,7 @@
 """The writer of the prompt log: redacts, compresses, encrypts and stores entries in bulk.
 
 Entries wait in a queue with limits. If the queue is full, an entry is dropped and counted, so a request never
-waits for the log. A thread of its own writes the entries several times a second. When the process stops, it
+waits for the log. A separate thread writes the entries several times a second. When the process stops, it
 writes the rest.
 """
 

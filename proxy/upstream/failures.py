@@ -69,7 +69,7 @@ CREDENTIAL_TEXTS = re.compile(
 Anthropic and Google have no code for them, and use the statuses 400, 403 and 429.
 """
 CREDENTIAL_STATUSES = (400, 403, 412, 429)
-"""Statuses that a credential which is out of credit or revoked may have, beside 401 and 402."""
+"""Statuses, in addition to 401 and 402, that may mean that a credential is out of credit or revoked."""
 MODEL_CODES = ("model_not_found", "deploymentnotfound", "invalid_model", "model_not_available")
 MODEL_TEXTS = re.compile(
     "|".join(

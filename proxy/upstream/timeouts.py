@@ -19,10 +19,10 @@ class Timeouts:
     whole_s: float = math.inf
 
     def for_call(self, timeout_s: float | None, *, is_stream: bool) -> "Timeouts":
-        """Return the timeouts of a call to a target with a timeout of its own, if it has one.
+        """Return the timeouts of a call to a target.
 
-        It bounds the whole call. A stream may take as long as its model writes, so it bounds only the time
-        until its first data.
+        `timeout_s` is the target's own timeout, or None. It limits the whole call. Of a stream, it limits
+        only the time until the first data, because a stream may take as long as its model writes.
         """
         if timeout_s is None:
             return self

@@ -38,7 +38,7 @@ from proxy.formats.tool_calls import as_function_call
 from proxy.formats.tools.opaque_parts import call_text, code_text, output_text
 
 METADATA_FIELDS = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
-"""Fields of a candidate beside its content.
+"""Fields of a candidate other than its content.
 
 They become opaque parts, because other formats have no such fields.
 """

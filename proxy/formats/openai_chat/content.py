@@ -300,7 +300,7 @@ def render_embedded_file(file: File, media_type: str, data: str) -> dict[str, An
 
 
 def with_filename(file: File, wire: dict[str, Any]) -> dict[str, Any]:
-    """Add a file name, which OpenAI requires beside the data."""
+    """Add a file name, which OpenAI requires in addition to the data."""
     return {"filename": file.name or "document.pdf", **wire}
 
 

@@ -23,7 +23,7 @@ class BreakerState(Enum):
 
 
 class Breaker:
-    """The breaker of one target. Times are seconds of a clock that all processes share."""
+    """The breaker of one target. Times are Unix times in seconds."""
 
     def __init__(self) -> None:
         self.open_until = self.window_start = 0.0

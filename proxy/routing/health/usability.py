@@ -14,7 +14,7 @@ other projects succeed in between.
 
 
 class Usability:
-    """State of a credential: usable or not. Times are seconds of a clock that all processes share."""
+    """State of a credential: usable or not. Times are Unix times in seconds."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold

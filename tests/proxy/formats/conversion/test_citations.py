@@ -326,7 +326,7 @@ def test_foreign_citations_are_left_out_of_anthropic_requests() -> None:
     assert "oil.example" not in json.dumps(anthropic.render_request(request, Quirks()).body)
 
 
-# Pages beside an response ---------------------------------------------------------------------------
+# Pages of a response that are not in its text ---------------------------------------------------------
 
 
 PAGES = [{"title": "Oil", "url": "https://oil.example/a", "date": None}]

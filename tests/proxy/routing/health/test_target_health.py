@@ -1,4 +1,4 @@
-"""Health of accounts with the keys of callers, beside that of other accounts."""
+"""Health of accounts with the keys of callers, and of other accounts."""
 
 from dataclasses import replace
 from types import SimpleNamespace

@@ -101,7 +101,8 @@ async def resolve_for(parsed: Parsed[ClientRequest]) -> Resolution:
     Raises GatewayError or UnsupportedFeature.
     """
     caller, facts = parsed.caller, parsed.client_request.facts
-    given = RuleInput(caller.principal.public_id, caller.received.request, parsed.client_request)
+    tags = parsed.metadata.tags
+    given = RuleInput(caller.principal.public_id, caller.received.request, parsed.client_request, tags)
     if not caller.provider_key:
         return await resolve.resolve(caller.principal, facts.model, given)
     if facts.is_background:

@@ -100,8 +100,15 @@ class Lookup:
             env.ai_gateway_retry_attempts if route.retry_attempts is None else route.retry_attempts,
             env.ai_gateway_retry_delay_ms if route.retry_delay_ms is None else route.retry_delay_ms,
             route.retries_context_length,
-            model_life.life_headers(first, named, targets[0].model),
+            self.life_headers(model, first, named, targets[0].model),
         )
+
+    def life_headers(self, requested: str, account: Account, named: str, served: str) -> dict[str, str]:
+        """Return the headers about the retirement of the target's model, or else of the requested name."""
+        headers = model_life.life_headers(account, named, served)
+        if headers or named == requested:
+            return headers
+        return model_life.life_headers(account, requested, served)
 
     def route_targets(self, route: Route, visited: set[str]) -> Iterator[tuple[Account, str, RouteTarget]]:
         """Yield each account with the model that the route names there, then those of the fallbacks."""

@@ -1,6 +1,6 @@
 """Match the rule of a route against a request."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,12 @@ MAX_PART_DEPTH = 8
 
 @dataclass(frozen=True, slots=True)
 class RuleInput:
-    """The parts of a request that rules can use: the public id of the API key, the headers, the body."""
+    """The parts of a request that rules can use: the public id of the API key, headers, body and tags."""
 
     public_id: str
     request: GatewayRequest
     client_request: ClientRequest
+    tags: Mapping[str, str]
 
 
 def matches(rule: RuleDefinition, given: RuleInput) -> bool:
@@ -31,7 +32,7 @@ def matches(rule: RuleDefinition, given: RuleInput) -> bool:
     return rule is ANY_REQUEST or (
         (not rule.keys or given.public_id in rule.keys)
         and has_headers(rule, given.request)
-        and has_metadata(rule, given.client_request)
+        and all(given.tags.get(name) == value for name, value in rule.metadata.items())
         and has_size(rule, given.client_request)
         and all(needs(capability, given.client_request) for capability in rule.capabilities)
     )
@@ -39,14 +40,6 @@ def matches(rule: RuleDefinition, given: RuleInput) -> bool:
 
 def has_headers(rule: RuleDefinition, request: GatewayRequest) -> bool:
     return all(request.header(name.lower().encode()) == value for name, value in rule.headers.items())
-
-
-def has_metadata(rule: RuleDefinition, client_request: ClientRequest) -> bool:
-    if not rule.metadata:
-        return True
-    metadata = client_request.fields.get("metadata")
-    tags = metadata if isinstance(metadata, dict) else {}
-    return all(tags.get(name) == value for name, value in rule.metadata.items())
 
 
 def has_size(rule: RuleDefinition, client_request: ClientRequest) -> bool:

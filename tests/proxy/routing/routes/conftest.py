@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from proxy.formats.metadata import read_metadata
 from proxy.formats.openai_chat import ChatRequest
 from proxy.http.request import GatewayRequest
 from proxy.providers.catalog import PROVIDERS
@@ -36,7 +37,10 @@ def given() -> Given:
         raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         scope = {"path": "/v1/chat/completions", "method": "POST", "headers": raw}
         request = GatewayRequest(scope, never)
-        return RuleInput(key, request, ChatRequest(json.dumps(fields).encode()))
+        client_request = ChatRequest(json.dumps(fields).encode())
+        header = request.raw_headers.get(b"x-gateway-metadata", b"")
+        tags = read_metadata(client_request.fields, header, "").tags
+        return RuleInput(key, request, client_request, tags)
 
     return make
 

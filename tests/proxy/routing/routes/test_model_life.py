@@ -6,6 +6,7 @@ import pytest
 
 from billing.pricing import bundled_price
 from billing.pricing.retirements import CHECKED, RETIREMENTS, current_model
+from proxy.models.route_definitions import RouteDefinition, TargetDefinition
 from proxy.routing.accounts import Account
 from tests.proxy.routing.routes.conftest import account
 from tests.support.operator_accounts import resolution
@@ -25,6 +26,20 @@ def test_a_retired_model_is_redirected_and_says_so() -> None:
     found = resolution("openai/gpt-4o-mini", (account("openai"),), today=LAST_DAY + dt.timedelta(days=1))
     assert (found.targets[0].model, found.headers[REDIRECT]) == ("gpt-6-luna", "gpt-4o-mini")
     assert found.targets[0].price == bundled_price("openai", "gpt-6-luna")
+
+
+def test_a_route_with_a_retired_name_redirects_to_another_model() -> None:
+    route = RouteDefinition("gpt-3.5-turbo", (TargetDefinition("openai", "gpt-6-sol"),))
+    found = resolution("gpt-3.5-turbo", (account("openai"),), routes=(route,))
+    assert found.targets[0].model == "gpt-6-sol"
+    assert found.headers[REDIRECT] == "gpt-3.5-turbo"
+
+
+def test_a_retired_target_of_a_route_is_redirected() -> None:
+    route = RouteDefinition("smart", (TargetDefinition("anthropic", "claude-3-5-sonnet-20241022"),))
+    found = resolution("smart", (account("anthropic"),), routes=(route,))
+    assert found.targets[0].model == "claude-sonnet-4-6"
+    assert found.headers[REDIRECT] == "claude-3-5-sonnet-20241022"
 
 
 def test_a_model_without_a_date_has_no_header() -> None:

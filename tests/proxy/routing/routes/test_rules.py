@@ -62,6 +62,11 @@ IMAGE_REQUESTS = [
 ]
 
 
+def test_tags_of_the_header_count_too(given: Given) -> None:
+    rule = RuleDefinition(metadata={"team": "a"})
+    assert rules.matches(rule, given(headers={"x-gateway-metadata": '{"team": "a"}'}))
+
+
 @pytest.mark.parametrize("request_", IMAGE_REQUESTS, ids=lambda request: type(request).__name__)
 def test_images_are_found_in_every_format(request_: Any) -> None:
     assert rules.needs("vision", request_) and not rules.needs("tools", request_)

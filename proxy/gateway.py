@@ -51,6 +51,7 @@ async def handle(
             case Replay() as stored:
                 result = await idempotency.replay(planned, stored, writer)
             case Run(writer):
+                writer = early_stream(planned, writer)
                 match await lookup(planned, writer):
                     case Hit() as hit:
                         progress = admitted = await admit_cached(planned)
@@ -58,7 +59,7 @@ async def handle(
                     case Miss(recording):
                         progress = admitted = await reserve(planned)
                         progress = sequence = AttemptSequence(admitted)
-                        writer = recording.wrap(early_stream(admitted, writer))
+                        writer = recording.wrap(writer)
                         with request.disconnect_watcher.abort_after(settings.ENV.gateway_total_timeout_s):
                             attempted = await sequence.run()
                             result = await relay(sequence.admitted, attempted, writer)

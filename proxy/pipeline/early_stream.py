@@ -9,22 +9,23 @@ import asyncio
 
 from django.conf import settings
 
+from billing.ledger import RateLimitStatus
 from proxy import errors
-from proxy.formats.codec import ClientRequest
 from proxy.formats.neutral import InvalidUpstreamResponse, Request
 from proxy.formats.registry import CODECS
 from proxy.formats.streaming.part_queue import events_of_response
 from proxy.http.client_stream import FINAL_WRITE_TIMEOUT_S, ClientStream
 from proxy.http.responses import ChunkedResponse, Headers, Response, ResponseWriter
-from proxy.pipeline.admission import Admitted
+from proxy.pipeline.admission import rate_limit_status
+from proxy.pipeline.route import Planned, Routed
 
 EVENT_STREAM = "text/event-stream"
 
 
-def early_stream(admitted: Admitted, writer: ResponseWriter) -> ResponseWriter:
+def early_stream(planned: Planned, writer: ResponseWriter) -> ResponseWriter:
     """Return a writer that starts the stream early, if the client has asked for a stream."""
-    is_stream = admitted.planned.routed.parsed.client_request.facts.stream
-    return EarlyStream(admitted, writer) if is_stream else writer
+    is_stream = planned.routed.parsed.client_request.facts.stream
+    return EarlyStream(planned.routed, writer) if is_stream else writer
 
 
 class EarlyStream:
@@ -34,10 +35,10 @@ class EarlyStream:
     they are not known yet.
     """
 
-    def __init__(self, admitted: Admitted, inner: ResponseWriter) -> None:
-        self.admitted, self.inner = admitted, inner
-        self.client_request: ClientRequest = admitted.planned.routed.parsed.client_request
-        self.received = admitted.planned.routed.parsed.caller.received
+    def __init__(self, routed: Routed, inner: ResponseWriter) -> None:
+        self.routed, self.inner = routed, inner
+        self.client_request, self.caller = routed.parsed.client_request, routed.parsed.caller
+        self.received = self.caller.received
         self.start_task: asyncio.Task[ClientStream] | None = None
         self.end_of_stream = b""
         delay_s = settings.ENV.gateway_keepalive_after_s
@@ -49,14 +50,14 @@ class EarlyStream:
     async def _send_keepalives(self) -> ClientStream:
         """Start the stream with a keep-alive. The returned object sends the next ones until it is closed."""
         render = self.client_request.render_keepalive
-        await self.inner.start_stream(200, self._early_headers())
+        limits = await rate_limit_status(self.caller)
+        await self.inner.start_stream(200, self._early_headers(limits))
         client = ClientStream(self.inner.write, render)
         await client.send(render(b""))
         return client
 
-    def _early_headers(self) -> Headers:
-        routed, limits = self.admitted.planned.routed, self.admitted.reservation.rate_limit_status
-        headers = {**routed.parsed.headers(), **routed.resolution.headers}
+    def _early_headers(self, limits: RateLimitStatus) -> Headers:
+        headers = {**self.routed.parsed.headers(), **self.routed.resolution.headers}
         headers["content-type"] = self.client_request.stream_content_type
         return headers | errors.rate_limit_headers(limits)
 
@@ -82,7 +83,8 @@ class EarlyStream:
         Some servers send a non-streaming response although the request asks for a stream.
         """
         body, codec = b"".join(response.chunks), CODECS[self.received.operation.format]
-        if response.headers.get("content-type", "").startswith(EVENT_STREAM):
+        is_stream = isinstance(response, ChunkedResponse)
+        if is_stream or response.headers.get("content-type", "").startswith(EVENT_STREAM):
             return body
         request = Request(model=self.client_request.facts.model, messages=(), stream=True)
         encoder = self.client_request.encoder(request)

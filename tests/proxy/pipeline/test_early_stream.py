@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.sdks import PROVIDERS
 from tests.support.upstream_server import LocalUpstream
 
-AFTER_S, PAUSE_S = 0.1, 0.4
+AFTER_S, PAUSE_S = 0.05, 0.3
 MESSAGES = [{"role": "user", "content": "Hi"}]
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "openai_chat": (
@@ -68,11 +69,11 @@ def provider_key(demo_project: Project, upstream: LocalUpstream, provider_format
 
 
 def ask(
-    gateway: LiveGateway, token: str, format: str, path: str = "", *, stream: bool = True
+    gateway: LiveGateway, token: str, format: str, path: str = "", *, stream: bool = True, **fields: Any
 ) -> httpx.Response:
     url, body = REQUESTS[format]
     if format != "gemini":
-        body = {**body, "model": "other/m", "stream": stream}
+        body = {**body, "model": "other/m", "stream": stream, **fields}
     headers = {"authorization": f"Bearer {token}", "x-request-id": "mine"}
     return httpx.post(gateway.url + (path or url), json=body, headers=headers, timeout=20)
 
@@ -191,6 +192,19 @@ def test_a_client_that_does_not_stream_gets_nothing_early(
     upstream.handler = respond_after(PAUSE_S, failed(provider_format))
     response = ask(live_gateway, provider_key, provider_format, stream=False)
     assert (response.status_code, response.text) == failed(provider_format)
+
+
+def test_a_request_that_waits_for_an_identical_one_gets_keepalives(
+    live_gateway: LiveGateway, upstream: LocalUpstream, provider_key: str, provider_format: str
+) -> None:
+    stream = pieces(provider_format)
+    upstream.handler = respond_after(PAUSE_S, stream)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(ask, live_gateway, provider_key, provider_format, cache=True) for _ in range(2)]
+        responses = [each.result() for each in asked]
+    expected = KEEPALIVES[provider_format] + b"".join(stream)
+    assert [response.content for response in responses] == [expected] * 2
+    assert len(upstream.requests) == 1
 
 
 def test_a_disconnect_after_an_early_start_closes_the_call(

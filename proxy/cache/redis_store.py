@@ -28,6 +28,8 @@ CONNECT_TIMEOUT_S = 1.0
 LEASE_S = 15.0
 """How long the lease of a killed process keeps other processes from fetching."""
 RENEWALS_PER_LEASE = 3
+WANTED_S = 2.0
+"""Must be longer than the interval at which a waiting process claims a key again."""
 
 PUT = """
 local index, sizes, prefix = KEYS[1], KEYS[2], KEYS[3]
@@ -61,7 +63,9 @@ return #names
 CLAIM = """
 local found = redis.call('GET', KEYS[1])
 if found then return found end
-return redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+redis.call('SET', KEYS[2] .. ':wanted', 1, 'PX', ARGV[3])
+return 0
 """
 """Returns the response, or 1 for a new lease, or 0 if another process has the lease."""
 RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
@@ -76,6 +80,10 @@ class RedisLease:
     def __init__(self, redis_store: "RedisStore", name: str, holder: str) -> None:
         self.redis_store, self.name, self.holder = redis_store, name, holder
         self.renewal = asyncio.create_task(self._renew(asyncio.current_task()))
+
+    async def is_wanted(self) -> bool:
+        """Return whether another process has claimed the key in the last WANTED_S seconds."""
+        return bool(await self.redis_store.call("EXISTS", f"{self.name}:wanted"))
 
     async def release(self) -> None:
         """End the lease, so that another process can fetch the response."""
@@ -118,7 +126,8 @@ class RedisStore:
     async def claim(self, project_id: int, key: str) -> CachedResponse | Lease | None:
         """Return the response of a key, else a lease, or None if another process has the lease."""
         name, holder = f"{key_prefix(project_id)}fetch:{key}", uuid4().hex
-        reply = await self.call("EVAL", CLAIM, 2, entry_prefix(project_id) + key, name, holder, lease_ms())
+        keys, times_ms = (entry_prefix(project_id) + key, name), (lease_ms(), int(WANTED_S * 1000))
+        reply = await self.call("EVAL", CLAIM, 2, *keys, holder, *times_ms)
         match reply:
             case 1:
                 return RedisLease(self, name, holder)

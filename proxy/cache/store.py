@@ -16,6 +16,9 @@ ENTRY_OVERHEAD_BYTES = 400
 class Lease(Protocol):
     """The right of a process to fetch the response of a key."""
 
+    async def is_wanted(self) -> bool:
+        """Return whether another process waits for the response."""
+
     async def release(self) -> None:
         """End the lease, so that another process can fetch the response."""
 
@@ -44,6 +47,10 @@ class CacheStore(Protocol):
 
 class LocalLease:
     """A lease that nobody else can have, because the store has only one process."""
+
+    async def is_wanted(self) -> bool:
+        """Return False."""
+        return False
 
     async def release(self) -> None:
         """Do nothing."""

@@ -1,7 +1,7 @@
 """Detect a client disconnect during a call to a provider, and end the call."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,7 @@ class RequestTimeout(Exception):
     """The request took longer in all than the operator allows."""
 
 
-def serves_only_its_client() -> bool:
+async def serves_only_its_client() -> bool:
     return False
 
 
@@ -25,7 +25,7 @@ class DisconnectWatcher:
     """Watches the connection of a request whose body has been received.
 
     Use `async with` around work that is useless without a client. If the client disconnects or
-    `abort(reason)` is called, the block is cancelled. It then raises ClientDisconnected or `reason`. While
+    `abort(reason)` is called, the block is cancelled. It then raises ClientDisconnected or `reason`. If
     `serves_others` returns true, other requests wait for the same response, so a disconnect has no effect.
     """
 
@@ -34,12 +34,12 @@ class DisconnectWatcher:
         self.abort_reason: Exception | None = None
         self.watch_task: asyncio.Task[None] | None = None
         self.guarded_task: asyncio.Task[Any] | None = None
-        self.serves_others: Callable[[], bool] = serves_only_its_client
+        self.serves_others: Callable[[], Awaitable[bool]] = serves_only_its_client
 
     async def _wait_for_disconnect(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
-        if not self.serves_others():
+        if not await self.serves_others():
             self.abort(ClientDisconnected())
 
     def abort(self, reason: Exception) -> None:

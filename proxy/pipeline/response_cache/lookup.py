@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from billing.models import Outcome
 from proxy import telemetry
@@ -110,11 +111,12 @@ class CacheLookup:
     async def _lead(self, flight: Flight, deadline: float) -> Hit | Miss:
         """Fetch the response for this process, unless another process is fetching it."""
         watcher = self.parsed.caller.received.request.disconnect_watcher
-        watcher.serves_others = lambda: flight.waiters > 0
+        watcher.serves_others = partial(has_waiters, flight)
         claimed = await self._claim(deadline)
         if isinstance(claimed, CachedResponse):
             flight.end(claimed)
             return self._hit(claimed) or self._miss()
+        watcher.serves_others = partial(has_waiters, flight, claimed)
         return self._miss(flight, claimed)
 
     async def _claim(self, deadline: float) -> CachedResponse | Lease | None:
@@ -125,3 +127,8 @@ class CacheLookup:
                 return None
             await asyncio.sleep(LEASE_POLL_INTERVAL_S)
         return claimed
+
+
+async def has_waiters(flight: Flight, lease: Lease | None = None) -> bool:
+    """Return whether requests of this or another process wait for the response."""
+    return flight.waiters > 0 or (lease is not None and await lease.is_wanted())

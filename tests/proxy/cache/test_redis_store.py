@@ -127,3 +127,17 @@ async def test_without_redis_nothing_is_found_and_each_process_fetches(limit: Li
         assert await store.get(PROJECT, "key") is None and await store.purge(PROJECT) == 0
         assert await store.claim(PROJECT, "key") is LOCAL_LEASE
         await store.close()
+
+
+@needs_servers
+async def test_a_lease_is_wanted_while_another_process_waits(
+    stores: list[RedisStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "WANTED_S", 0.3)
+    first, second = stores
+    lease = await first.claim(PROJECT, "key")
+    assert isinstance(lease, RedisLease) and not await lease.is_wanted()
+    assert await second.claim(PROJECT, "key") is None and await lease.is_wanted()
+    await asyncio.sleep(0.5)
+    assert not await lease.is_wanted()
+    await lease.release()

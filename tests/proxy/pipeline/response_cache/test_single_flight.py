@@ -9,12 +9,18 @@ from typing import Any
 import httpx
 import pytest
 from aiohttp import web
+from django.conf import settings
 
 from billing.models import Outcome, UsageRecord
 from keys.models import ApiKey
 from projects.models import Project
+from proxy.cache import redis_store, store
+from proxy.cache.entry import CachedResponse
+from proxy.cache.redis_store import RedisLease, RedisStore
 from proxy.cache.single_flight import flights
+from proxy.cache.store import Lease
 from tests.support.live_gateway import LiveGateway, open_reservation_count, wait_until
+from tests.support.redis_gateways import needs_servers
 from tests.support.upstream_server import LocalUpstream, chunk, completion
 
 pytestmark = pytest.mark.databases
@@ -198,3 +204,30 @@ async def test_responses_that_may_not_be_stored_are_fetched_by_each(
     assert set(await asyncio.to_thread(lambda: {*UsageRecord.objects.values_list("outcome", flat=True)})) <= {
         Outcome.OK
     }
+
+
+@needs_servers
+async def test_one_request_fetches_if_the_process_that_fetched_is_killed(
+    client: Callable[[], httpx.AsyncClient], gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store of the test has the lease of a process that is killed: nothing renews or releases it."""
+    monkeypatch.setattr(redis_store, "LEASE_S", 1.0)
+    claim, killed = store.current().claim, list[RedisStore]()
+
+    async def claim_after_killed_process(project_id: int, key: str) -> CachedResponse | Lease | None:
+        if not killed:
+            other = RedisStore(settings.ENV.redis_url, timeout_s=2, max_bytes=store.max_bytes)
+            killed.append(other)
+            await other.open()
+            lease = await other.claim(project_id, key)
+            assert isinstance(lease, RedisLease)
+            lease.renewal.cancel()
+            await other.close()
+        return await claim(project_id, key)
+
+    monkeypatch.setattr(store.current(), "claim", claim_after_killed_process)
+    gate.is_open = True
+    async with client() as session:
+        responses = await asyncio.gather(*(post(session) for _ in range(SOME)))
+    assert len(gate.upstream.requests) == 1 and statuses(responses) == Counter(miss=1, hit=SOME - 1)
+    await asyncio.to_thread(assert_settled, ok=1, cached=SOME - 1)

@@ -3,6 +3,8 @@
 import time
 from typing import Protocol
 
+import structlog
+
 from billing.models import Outcome
 from proxy.cache import store
 from proxy.cache.entry import MAX_BODY_BYTES, CachedResponse
@@ -30,6 +32,8 @@ STREAM_FAILED = ApiError(
     message="An identical request failed at the provider while this one waited for its response. Try again.",
     status=502,
 )
+
+log = structlog.get_logger()
 
 
 class Recording(Protocol):
@@ -134,15 +138,29 @@ class RecordingWriter(CacheStatusWriter):
             self.chunks.append(chunk)
 
     async def end(self, result: RequestResult) -> None:
-        """Store the response, and pass it to the requests that wait for it."""
-        response = self._storable_response(result)
-        if response is not None:
-            project_id = self.planned.routed.parsed.caller.principal.project_id
-            await store.current().put(project_id, self.key, response)
+        """Store the response, and pass it to the requests that wait for it.
+
+        A failure is only logged, because the client must still get the end of its response.
+        """
+        shared: FlightResult = Unshared.NOT_STORABLE
+        try:
+            shared = await self._store(result)
+        except Exception as error:
+            message = "A response could not be stored in the response cache."
+            log.error("response_not_cached", message=message, exc_info=error)
         if self.flight is not None:
-            self.flight.end(response or self._unstored_result(result))
+            self.flight.end(shared)
         if self.lease is not None:
             await self.lease.release()
+
+    async def _store(self, result: RequestResult) -> FlightResult:
+        """Store the response if it may be stored. Return the result for the requests that wait for it."""
+        response = self._storable_response(result)
+        if response is None:
+            return self._unstored_result(result)
+        project_id = self.planned.routed.parsed.caller.principal.project_id
+        await store.current().put(project_id, self.key, response)
+        return response
 
     def _storable_response(self, result: RequestResult) -> CachedResponse | None:
         """Return the response, or None if it may not be stored."""

@@ -135,9 +135,9 @@ async def test_a_lease_is_wanted_while_another_process_waits(
 ) -> None:
     monkeypatch.setattr(redis_store, "WANTED_S", 0.3)
     first, second = stores
-    lease = await first.claim(PROJECT, "key")
+    lease = await first.claim(PROJECT, "wanted key")
     assert isinstance(lease, RedisLease) and not await lease.is_wanted()
-    assert await second.claim(PROJECT, "key") is None and await lease.is_wanted()
+    assert await second.claim(PROJECT, "wanted key") is None and await lease.is_wanted()
     await asyncio.sleep(0.5)
     assert not await lease.is_wanted()
     await lease.release()

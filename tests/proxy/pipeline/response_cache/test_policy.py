@@ -223,3 +223,13 @@ def test_an_operation_can_cache_by_default(
     monkeypatch.setattr(match, "func", billable(default))
     assert results(gateway, path, body) == ["miss", "hit"]
     assert results(gateway, path, {**body, "cache": False}) == ["bypass", "bypass"]
+
+
+def test_a_response_that_cannot_be_stored_reaches_its_client(
+    gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(recorder, "decode_response", fail)
+    assert chat(gateway) == ["miss", "miss"]

@@ -10,7 +10,7 @@ import sys
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.fernet import Fernet
@@ -38,6 +38,11 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=os.environ.get("AI_GATEWAY_ENV_FILE", ".env"), extra="ignore", env_ignore_empty=True
     )
+    _mask_wrapped: ClassVar[bool] = True
+    """Django asks every setting for this attribute on every access.
+
+    If it is missing, pydantic takes some microseconds to say so.
+    """
 
     port: int = Field(8080, ge=1, le=65535)
     gateway_host: str = "127.0.0.1"

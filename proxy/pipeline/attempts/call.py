@@ -59,16 +59,19 @@ async def call(admitted: Admitted) -> OpenStream | WholeResponse:
     upstream = candidate.plan.render_upstream(admitted.max_tokens_to_send)
     watcher, status, started_at = received.request.disconnect_watcher, 0, 0.0
     guard: AbstractAsyncContextManager[None] = watcher
+    opening_guard: AbstractAsyncContextManager[None] = nullcontext()
     if candidate.plan.facts.is_background:
         # The provider bills the response even after a client disconnect, so the gateway must receive its id.
-        guard = nullcontext()
+        # A stream may never send it.
+        guard, opening_guard = opening_guard, guard
     try:
         async with guard:
             started_at = time.perf_counter()
             response = await send(candidate, upstream, received.request, received.operation)
             status = response.status
             if candidate.plan.is_stream(response):
-                opening = await read_opening(response, candidate.plan)
+                async with opening_guard:
+                    opening = await read_opening(response, candidate.plan)
                 upstream_s = time.perf_counter() - started_at
                 return OpenStream(response, opening, upstream.dropped, upstream_s)
             body = await read_body(response)

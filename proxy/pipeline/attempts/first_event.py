@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from proxy.formats.neutral import ApiError
-from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data, event_name
+from proxy.formats.streaming.sse import EVENT_END, EventSplitter, EventTooLong, event_data, event_name
 from proxy.routing.targets import UpstreamPlan
 from proxy.upstream.response import UpstreamResponse
 
@@ -16,7 +16,9 @@ MAX_OPENING_BYTES = 64 * 1024
 """If the first event is longer than this, it is not an error, and is relayed as it arrives."""
 ERROR_MARKERS = (b"error", b"failed")
 """Every error event of every format contains one of these."""
-PING = b"ping"
+PING, PING_START = b"ping", b"event: ping"
+USUAL_STARTS = (b"data: {", b"event: ")
+"""The first bytes of most streams. Their first event need not be split from the rest to be found."""
 
 
 class Opening(NamedTuple):
@@ -62,6 +64,8 @@ async def read_first_event(chunks: AsyncIterator[bytes], plan: UpstreamPlan) -> 
 def has_event(data: bytes) -> bool:
     """Return whether the data contains an event that is not a keep-alive, or is too long to be an error."""
     if len(data) > MAX_OPENING_BYTES:
+        return True
+    if data.startswith(USUAL_STARTS) and EVENT_END in data and not data.startswith(PING_START):
         return True
     try:
         events = EventSplitter().feed(data)

@@ -40,11 +40,6 @@ class FailedAttempt:
     charge: Charge | None
 
 
-def is_on() -> bool:
-    """Return whether the health of targets decides which ones are called."""
-    return bool(settings.ENV.ai_gateway_breaker == "on")
-
-
 class AttemptSequence:
     """The calls of an admitted request.
 
@@ -57,6 +52,8 @@ class AttemptSequence:
         self.retries = 0
         self.started_at = 0.0
         self.has_response = False
+        self.uses_health = settings.ENV.ai_gateway_breaker == "on"
+        """Whether the health of targets decides which ones are called."""
 
     def headers(self) -> Headers:
         """Return the headers of the current call."""
@@ -103,7 +100,7 @@ class AttemptSequence:
     def choose_first_target(self) -> None:
         """Choose the target of the first call. Raises GatewayError if no target may be called now."""
         candidates = self.admitted.planned.candidates
-        if is_on() and len(candidates) > 1:
+        if self.uses_health and len(candidates) > 1:
             candidates = health.preferred(
                 self.admitted.planned.routed.parsed.caller.principal.project_id, candidates
             )
@@ -123,7 +120,7 @@ class AttemptSequence:
     def begin_call(self, candidate: Candidate) -> bool:
         """Return whether a target may be called now. If it may, the call must follow."""
         target_health, now = self.health_of(candidate), health.clock()
-        if is_on() and not target_health.begin_call(now):
+        if self.uses_health and not target_health.begin_call(now):
             return False
         target_health.retry_budget.add_request(now)
         return True
@@ -169,7 +166,7 @@ class AttemptSequence:
         if failure.kind is not FailureClass.RETRY or self.retries >= resolution.retry_attempts:
             return None
         now, target_health = health.clock(), self.target_health
-        if is_on() and target_health.breaker.is_open:
+        if self.uses_health and target_health.breaker.is_open:
             return None
         delay_s = backoff.delay_s(resolution.retry_delay_ms, self.retries, failure.retry_after_s)
         return delay_s if delay_s is not None and target_health.retry_budget.take_retry(now) else None
@@ -202,7 +199,7 @@ class AttemptSequence:
         """Count a failed call in the health of its target."""
         target = self.admitted.planned.candidate.target
         telemetry.upstream_call_failed(target.account.provider.slug, failure.kind.value)
-        if not is_on():
+        if not self.uses_health:
             return
         if failure.is_outage:
             self.target_health.record_outage(health.clock(), failure.code)
@@ -214,7 +211,7 @@ class AttemptSequence:
         self.has_response = True
         target = self.admitted.planned.candidate.target
         latency_averages.observe(target.account, target.model, upstream_s)
-        if is_on():
+        if self.uses_health:
             self.target_health.record_response()
 
     def attempt_of(self, failure: Failure) -> Attempt:
@@ -246,7 +243,7 @@ class AttemptSequence:
         if self.failed or (error and self.started_at):
             entry.attempts = [failed.attempt for failed in self.failed]
             entry.attempts.append(self.attempt(status, error, charge))
-        if self.has_response and is_on():
+        if self.has_response and self.uses_health:
             self.record_end(outcome, error)
 
     def record_end(self, outcome: Outcome, error: str) -> None:

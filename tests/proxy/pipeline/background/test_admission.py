@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -127,8 +128,10 @@ def test_a_call_whose_response_is_lost_is_charged_the_allowed_output(
 
 
 def test_a_stream_without_a_first_event_is_charged_the_allowed_output(
-    gateway: httpx.Client, upstream: LocalUpstream
+    gateway: httpx.Client, upstream: LocalUpstream, change_environment: Callable[..., None]
 ) -> None:
+    change_environment(gateway_keepalive_after_s=0.05)
+
     async def hang(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)

@@ -3,6 +3,7 @@
 import pytest
 from django.urls import reverse
 
+from billing.models import UsageRecord
 from keys.models import ApiKey
 from projects.models import Project, User
 from proxy.models import PromptLogEntry, PromptLogSettings
@@ -55,12 +56,14 @@ def test_admins_see_the_prompt_of_a_request_and_members_do_not(
     project: Project, key: ApiKey, alice: User, bob: User
 ) -> None:
     row = record(key)
+    UsageRecord.objects.filter(pk=row.pk).update(metadata={"team": "search"})
     body = LoggedBody("A <b>prompt</b>", "An answer", {"messages": ["whole prompt"]}, "whole answer")
     PromptLogEntry.objects.create(id=row.pk, project=project, sealed_body=body.seal(project.pk))
     address = reverse("request-detail", args=[project.slug, row.pk])
     page = signed_in(alice).get(address).content.decode()
     assert "A &lt;b&gt;prompt&lt;/b&gt;" in page and "An answer" in page
     assert "whole prompt" in page and "whole answer" in page
+    assert "Tag team" in page and "search" in page
     assert "An answer" not in signed_in(bob).get(address).content.decode()
 
 

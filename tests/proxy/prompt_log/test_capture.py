@@ -117,10 +117,11 @@ def test_a_long_stream_is_read_in_segments(
     assert body.response_body == "word " * 40_000
 
 
-def test_tags_are_kept_on_the_record(gateway: httpx.Client) -> None:
+def test_tags_are_kept_on_the_record(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     body = {**CHAT, "metadata": {"team": "search", "user_id": "u1", "key": "sk-proj-abcdefghijklmnopqrstuvw"}}
     gateway.post("/v1/chat/completions", json=body, headers={"x-gateway-metadata": "env=test"})
     assert only_record().metadata == {"team": "search", "env": "test", "key": "sk-…"}
+    assert "x-gateway-metadata" not in upstream.requests[0].headers
     logged_bodies(1)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 
 from gateway_project import bootstrap
 from gateway_project.bootstrap import get_or_create_anonymous_project
@@ -13,6 +14,7 @@ from keys.models import ApiKey
 from projects import config_cache
 from projects.models import ANONYMOUS_SLUG, Project
 from proxy.routing import accounts, config_file
+from tests.support.api_calls import RESPONSES
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 
@@ -69,6 +71,23 @@ def test_a_key_in_the_query_is_passed_on_in_a_header(client: httpx.Client, upstr
     assert client.post(f"/v1/chat/completions?key={OWN_KEY}", json=CHAT).status_code == 200
     (call,) = upstream.requests
     assert (call.path, call.headers["authorization"]) == ("/v1/chat/completions", f"Bearer {OWN_KEY}")
+
+
+def test_a_key_in_the_query_of_a_stored_response_is_not_forwarded_there(
+    client: httpx.Client, upstream: LocalUpstream
+) -> None:
+    queries: list[str] = []
+
+    async def respond(request: web.Request, _body: object) -> web.StreamResponse:
+        queries.append(request.query_string)
+        return web.json_response(RESPONSES["openai_responses"]("Hello"))
+
+    upstream.handler = respond
+    plain_key = "0123456789-without-a-prefix"
+    assert client.post(f"/v1/responses?key={plain_key}", json={"model": "gpt-4o", "input": "Hi"}).is_success
+    assert client.get(f"/v1/responses/resp_1?key={plain_key}&include[]=x").is_success
+    assert queries == ["", "include[]=x"]
+    assert upstream.requests[1].headers["authorization"] == f"Bearer {plain_key}"
 
 
 def test_a_key_of_the_gateway_works_as_usual(client: httpx.Client, upstream: LocalUpstream) -> None:

@@ -51,6 +51,19 @@ def test_a_caller_without_a_key_uses_the_operators_account(
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/openai/v1/chat/completions", CHAT),
+        ("/anthropic/v1/messages", {**CHAT, "max_tokens": 9}),
+        ("/gemini/v1/models/gpt-4o:generateContent", {"contents": [{"parts": [{"text": "Hi"}]}]}),
+        ("/gemini/v1beta/models/gpt-4o:generateContent", {"contents": [{"parts": [{"text": "Hi"}]}]}),
+    ],
+)
+def test_every_format_works_without_a_key(client: httpx.Client, path: str, body: dict[str, Any]) -> None:
+    assert client.post(path, json=body).status_code == 200
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"authorization": f"Bearer {OWN_KEY}"},

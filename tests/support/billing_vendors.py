@@ -120,7 +120,7 @@ class Responses(Vendor):
             cache_lifetime=openai_lifetime(body),
         )
         calls = allowed_calls(body.get("max_tool_calls"))
-        for tool in objects(body.get("tools")):
+        for tool in objects(body.get("tools")) if calls else ():
             self.use(job, tool, calls)
         return job
 

@@ -44,7 +44,12 @@ from proxy.formats.metering.billable import (
     parse_tier,
     tool_call_limit,
 )
-from proxy.formats.metering.cache_lifetimes import may_write_1h_cache, unpriced_lifetimes, writes_12h_cache
+from proxy.formats.metering.cache_lifetimes import (
+    billed_lifetime,
+    requested_lifetimes,
+    unpriced_lifetimes,
+    writes_12h_cache,
+)
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -89,6 +94,7 @@ class MessagesRequest:
         check_nested(request.thread, THREAD_FIELDS, "thread.")
         tools = offered_tools(request)
         speed, region = requested_speed(request.speed), requested_region(request.inference_geo)
+        lifetimes = requested_lifetimes(body, self.fields)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
@@ -104,11 +110,11 @@ class MessagesRequest:
                 service_tier="_".join(filter(None, (speed, region))),
                 speed=speed,
                 region=region,
-                cache_lifetime="1h" if may_write_1h_cache(body) else "",
+                cache_lifetime=billed_lifetime(lifetimes, "1h"),
             ),
             max_billable_extras=max_billable_extras(request),
-            unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
-            writes_12h_cache=writes_12h_cache(body, self.fields),
+            unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(lifetimes),
+            writes_12h_cache=writes_12h_cache(lifetimes),
             other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(tools),
         )
 

@@ -7,61 +7,56 @@ does not change the price, but the gateway reserves the price of 12 hours for it
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from proxy.formats.json_body import ESCAPED_ASCII_LETTER, as_dict, contains_any
+from proxy.formats.json_body import ESCAPED_ASCII_LETTER, as_dict
 
 OPTIONS, RETENTION = "prompt_cache_options", "prompt_cache_retention"
-MARKS = ("prompt_cache_breakpoint", "cache_control")
+CACHE_CONTROL = "cache_control"
+MARKS = ("prompt_cache_breakpoint", CACHE_CONTROL)
 """Fields of OpenAI and Anthropic that mark a prompt cache breakpoint."""
 SHORT_LIFETIMES = (None, "5m", "30m", "1h", "in_memory", "in-memory")
 LONG_LIFETIMES = ("12h", "24h")
 KNOWN_LIFETIMES = (*SHORT_LIFETIMES, *LONG_LIFETIMES)
-USUAL_LIFETIMES = (b'"5m"', b'"1h"', b'"30m"')
+USUAL_LIFETIMES = {b'"5m"': "5m", b'"1h"': "1h", b'"30m"': "30m"}
 TTL = re.compile(rb'"ttl"\s*:\s*("[^"]*"|[^\s,}]*)')
+Lifetimes = Sequence[tuple[str, Any]]
+"""The lifetimes that a request asks for, each with its field."""
 
 
-def writes_12h_cache(body: bytes, fields: Mapping[str, Any]) -> bool:
+def writes_12h_cache(lifetimes: Lifetimes) -> bool:
     """Return whether a request may write to a cache with a lifetime of 12 hours."""
-    return any(lifetime in LONG_LIFETIMES for _, lifetime in requested_lifetimes(body, fields))
+    return any(lifetime in LONG_LIFETIMES for _, lifetime in lifetimes)
 
 
-def requests_12h_cache(body: bytes, fields: Mapping[str, Any]) -> bool:
-    """Return whether a request asks for cache writes that OpenAI bills as such of 12 hours."""
-    return any(lifetime == "12h" for _, lifetime in requested_lifetimes(body, fields))
+def billed_lifetime(lifetimes: Lifetimes, long: str) -> str:
+    """Return this lifetime if a request asks for it and the vendor bills it as such, else an empty text."""
+    return long if any(lifetime == long for _, lifetime in lifetimes) else ""
 
 
-def may_write_1h_cache(body: bytes) -> bool:
-    """Return whether a request may ask Anthropic to cache its prompt for an hour.
-
-    The content, which may be large, is not decoded. So the result is also true for some other requests.
-    """
-    return contains_any(body, (b'"1h"',))
-
-
-def unpriced_lifetimes(body: bytes, fields: Mapping[str, Any]) -> tuple[str, ...]:
+def unpriced_lifetimes(lifetimes: Lifetimes) -> tuple[str, ...]:
     """Return the fields that ask for a lifetime without a known price."""
-    lifetimes = requested_lifetimes(body, fields)
     return tuple(name for name, lifetime in lifetimes if lifetime not in KNOWN_LIFETIMES)
 
 
-def requested_lifetimes(body: bytes, fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the lifetimes that a request asks for, each with its field.
+def requested_lifetimes(body: bytes, fields: Mapping[str, Any]) -> Lifetimes:
+    """Return the lifetimes that a request asks for, each with its field. This searches the whole body.
 
-    If all breakpoints in the content have a usual lifetime, as in most requests, they are left out, so that
-    the content, which may be large, need not be searched.
+    If all breakpoints in the content have a usual lifetime, as in most requests, the content, which may be
+    large, is not searched a second time for their fields.
     """
     by_folded_name = {name.casefold(): (name, value) for name, value in fields.items()}
-    lifetimes = []
+    lifetimes: list[tuple[str, Any]] = []
     if OPTIONS in by_folded_name:
         name, options = by_folded_name[OPTIONS]
         lifetimes.append((name, as_dict(options).get("ttl")))
     if RETENTION in by_folded_name:
         lifetimes.append(by_folded_name[RETENTION])
-    if ESCAPED_ASCII_LETTER.search(body) or not all(ttl in USUAL_LIFETIMES for ttl in TTL.findall(body)):
-        lifetimes += marked_lifetimes(fields)
-    return lifetimes
+    found = set(TTL.findall(body))
+    if not found <= USUAL_LIFETIMES.keys() or ESCAPED_ASCII_LETTER.search(body):
+        return [*lifetimes, *marked_lifetimes(fields)]
+    return [*lifetimes, *((CACHE_CONTROL, USUAL_LIFETIMES[lifetime]) for lifetime in found)]
 
 
 def marked_lifetimes(value: Any) -> Iterator[tuple[str, Any]]:

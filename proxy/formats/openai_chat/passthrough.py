@@ -20,7 +20,12 @@ from proxy.formats.json_body import (
 )
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import AUTO_TIER, named_tiers, parse_tier, possible_modalities
-from proxy.formats.metering.cache_lifetimes import requests_12h_cache, unpriced_lifetimes, writes_12h_cache
+from proxy.formats.metering.cache_lifetimes import (
+    billed_lifetime,
+    requested_lifetimes,
+    unpriced_lifetimes,
+    writes_12h_cache,
+)
 from proxy.formats.metering.stream_meter import OutputMeter, event_terminator
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -69,6 +74,7 @@ class ChatRequest:
         check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
         bound = max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown)
         tier = parse_tier(request.service_tier)
+        lifetimes = requested_lifetimes(body, self.fields)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=bound,
@@ -77,12 +83,10 @@ class ChatRequest:
             stream=bool(request.stream),
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(service_tier=tier),
-            usage_defaults=UsageDefaults(
-                service_tier=tier, cache_lifetime="12h" if requests_12h_cache(body, self.fields) else ""
-            ),
+            usage_defaults=UsageDefaults(service_tier=tier, cache_lifetime=billed_lifetime(lifetimes, "12h")),
             max_billable_extras=max_searches(request) | possible_modalities(body, AUDIO_MARKERS, bound),
-            unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
-            writes_12h_cache=writes_12h_cache(body, self.fields),
+            unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(lifetimes),
+            writes_12h_cache=writes_12h_cache(lifetimes),
             other_model_fields=fields_allowing_other_models(unknown) + server_tool_fields(request.tools),
         )
 

@@ -21,7 +21,12 @@ from proxy.formats.json_body import (
 )
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import AUTO_TIER, named_tiers, parse_tier
-from proxy.formats.metering.cache_lifetimes import requests_12h_cache, unpriced_lifetimes, writes_12h_cache
+from proxy.formats.metering.cache_lifetimes import (
+    billed_lifetime,
+    requested_lifetimes,
+    unpriced_lifetimes,
+    writes_12h_cache,
+)
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -87,7 +92,8 @@ class ResponsesRequest:
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         self.tools = tools = offered_tools(request.tools, request.input)
         # A stored prompt can add tools that the request does not list, so its cost has no known bound.
-        unbounded = unbounded_cost_fields(unknown, "prompt") + unpriced_lifetimes(body, self.fields)
+        lifetimes = requested_lifetimes(body, self.fields)
+        unbounded = unbounded_cost_fields(unknown, "prompt") + unpriced_lifetimes(lifetimes)
         if has_unbounded_images(tools):
             unbounded += ("tools",)
         tier, compacts = parse_tier(request.service_tier), is_compaction(request.input)
@@ -101,12 +107,12 @@ class ResponsesRequest:
             requested_tiers=named_tiers(service_tier=tier),
             usage_defaults=UsageDefaults(
                 service_tier=tier,
-                cache_lifetime="12h" if requests_12h_cache(body, self.fields) else "",
+                cache_lifetime=billed_lifetime(lifetimes, "12h"),
                 tools=tools,
             ),
             max_billable_extras=max_billable_extras(tools, request.max_tool_calls),
             unbounded_cost_fields=unbounded,
-            writes_12h_cache=continues_stored(request) or writes_12h_cache(body, self.fields),
+            writes_12h_cache=continues_stored(request) or writes_12h_cache(lifetimes),
             other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(tools),
             is_background=bool(request.background),
         )

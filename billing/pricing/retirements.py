@@ -44,7 +44,15 @@ def gemini(date: str, successor: str, *models: str) -> Retirement:
 # The undated names are aliases of the vendor for a snapshot, or, like `claude-3.5-sonnet`, names that people
 # use although the vendor never had them.
 RETIREMENTS = (
-    openai("2024-09-13", "gpt-5.6-terra", "gpt-3.5-turbo-0301", "gpt-3.5-turbo-0613", "gpt-3.5-turbo-16k"),
+    openai("2024-01-04", "", "ada", "babbage", "curie", "davinci", "text-davinci-002", "text-davinci-003"),
+    openai(
+        "2024-09-13",
+        "gpt-5.6-terra",
+        "gpt-3.5-turbo-0301",
+        "gpt-3.5-0301",
+        "gpt-3.5-turbo-0613",
+        "gpt-3.5-turbo-16k",
+    ),
     openai("2024-12-06", "gpt-5.6-sol", "gpt-4-vision-preview", "gpt-4-1106-vision-preview"),
     openai("2025-06-06", "gpt-5.6-sol", "gpt-4-32k", "gpt-4-32k-0314", "gpt-4-32k-0613"),
     openai("2025-07-14", "gpt-5.6-sol", "gpt-4.5-preview", "gpt-4.5-preview-2025-02-27"),
@@ -93,8 +101,15 @@ RETIREMENTS = (
     openai("2027-01-20", "gpt-audio-1.5", "gpt-audio", "gpt-audio-mini", "gpt-4o-audio-preview"),
     openai("2027-04-01", "gpt-6-sol", "gpt-5.1", "gpt-5.1-2025-11-13", "gpt-5.3-codex"),
     openai("2027-04-01", "gpt-6-luna", "gpt-5.4-nano", "gpt-5.4-nano-2026-03-17"),
-    anthropic("2024-11-06", "claude-haiku-4-5", "claude-1.3", "claude-instant-1.1", "claude-instant-1.2"),
-    anthropic("2025-07-21", "claude-opus-4-8", "claude-2.0", "claude-2.1"),
+    anthropic(
+        "2024-11-06",
+        "claude-haiku-4-5",
+        "claude-v1",
+        "claude-1.3",
+        "claude-instant-1.1",
+        "claude-instant-1.2",
+    ),
+    anthropic("2025-07-21", "claude-opus-4-8", "claude-2", "claude-2.0", "claude-2.1"),
     anthropic("2025-07-21", "claude-sonnet-4-6", "claude-3-sonnet-20240229", "claude-3-sonnet"),
     anthropic(
         "2025-10-28",
@@ -123,18 +138,25 @@ RETIREMENTS = (
     anthropic("2026-08-05", "claude-opus-4-8", "claude-opus-4-1-20250805", "claude-opus-4-1"),
     anthropic("2026-11-30", "claude-sonnet-5-5", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
     anthropic("2027-01-22", "claude-opus-5-5", "claude-opus-4-5-20251101", "claude-opus-4-5"),
-    gemini("2025-02-18", "gemini-3.8-flash", "gemini-1.0-pro", "gemini-pro"),
+    gemini("2025-02-18", "gemini-3.8-flash", "gemini-1.0-pro", "gemini-pro", "gemini-1.0-pro-vision-001"),
     gemini(
         "2025-09-29",
         "gemini-3.8-flash",
-        *("gemini-1.5-pro", "gemini-1.5-pro-001", "gemini-1.5-pro-002", "gemini-1.5-pro-latest"),
+        *(
+            "gemini-1.5-pro",
+            "gemini-1.5-pro-001",
+            "gemini-1.5-pro-002",
+            "gemini-1.5-pro-latest",
+            "gemini-pro-1.5",
+        ),
     ),
     gemini(
         "2025-09-29",
         "gemini-3.5-flash-lite",
         *("gemini-1.5-flash", "gemini-1.5-flash-001", "gemini-1.5-flash-002", "gemini-1.5-flash-latest"),
-        "gemini-1.5-flash-8b",
+        *("gemini-1.5-flash-8b", "gemini-flash-1.5", "gemini-flash-1.5-8b"),
     ),
+    gemini("2025-11-18", "gemini-3.6-flash", "gemini-2.5-flash-preview", "gemini-2.5-flash-preview-05-20"),
     gemini("2025-12-09", "gemini-3.6-flash", "gemini-2.0-flash-exp", "gemini-2.0-pro-exp"),
     gemini("2026-01-14", "", "text-embedding-004"),
     gemini("2026-03-09", "gemini-3.1-pro-preview", "gemini-3-pro-preview"),

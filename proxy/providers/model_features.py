@@ -22,12 +22,12 @@ FEATURES: tuple[tuple[str, bool, bool], ...] = (
     (r"(^|/)gpt-4(-\d{4}|-32k.*|-turbo-preview|-\d{4}-preview)?$", False, True),
     (r"(^|/)o1-(mini|preview)", False, False),
     (r"(^|/)(o3-mini|gpt-oss)", False, True),
-    (r"(^|/)(gpt-4|gpt-[56]|o1|o3|o4)", True, True),
+    (r"(^|/)(gpt-4|gpt-[56]|o1|o3|o4)(?!.*(audio|realtime|transcribe|tts|image|\.ft-))", True, True),
     # platform.claude.com/docs/en/about-claude/models/overview: all models since Claude 3.
-    (r"(^|/)claude-(instant|[12])", False, False),
+    (r"(^|/)claude-(instant|[12v])", False, False),
     (r"(^|/)claude-", True, True),
     # ai.google.dev/gemini-api/docs/models
-    (r"(^|/)gemini-(?!.*(tts|live|image))", True, True),
+    (r"(^|/)gemini-(?!.*(tts|live|image|banana|omni|robotics))", True, True),
 )
 """For each pattern: whether its models accept images and tools. The first match counts."""
 PATTERNS = tuple((re.compile(pattern), vision, tools) for pattern, vision, tools in FEATURES)
@@ -58,9 +58,9 @@ def features_of(provider: Provider, model: str) -> ModelFeatures:
 
 def max_output_tokens(provider: Provider, model: str) -> int | None:
     """Return the maximum output limit of a model, or None if it is not known."""
-    if model in demo.MODELS:
+    if model == demo.MODELS[0]:
         return demo.MAX_TOKENS
     format = next(iter(provider.base_urls))
     destination = Destination(provider.slug, format, model)
-    limits = [row.maximum for row in OUTPUT_LIMITS if row.applies_to(destination) and row.maximum]
-    return int(min(limits)) if limits else None
+    limit = next((row.maximum for row in OUTPUT_LIMITS if row.applies_to(destination)), None)
+    return None if limit is None else int(limit)

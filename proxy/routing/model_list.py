@@ -55,7 +55,8 @@ def catalog_models(table: RoutingTable, prices: PriceList, today: dt.date) -> It
             account = pool.accounts[0] if pool else None
             if account and model not in table.routes:
                 listed = list_model(model, account, model, prices, today)
-                if listed.price and not listed.has_ended(today):
+                # Features are known for models that generate text, and for embeddings.
+                if listed.price and listed.features.tools is not None and not listed.has_ended(today):
                     yield listed
 
 
@@ -63,7 +64,13 @@ def bundled_names(pricing_provider: str) -> Iterator[str]:
     """Yield the names of a provider's models in genai-prices, without those of fine-tuned models."""
     for provider in get_snapshot().providers:
         if provider.id == pricing_provider:
-            yield from (model.id for model in provider.models if FINE_TUNED_MARK not in model.id)
+            names = (model.id for model in provider.models)
+            yield from (name for name in names if FINE_TUNED_MARK not in name and is_own(provider.id, name))
+
+
+def is_own(pricing_provider: str, name: str) -> bool:
+    """Return whether a provider's API serves a model. Google's other cloud sells models of Anthropic too."""
+    return pricing_provider != "google" or not name.startswith("claude")
 
 
 def describe(

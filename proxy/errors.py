@@ -100,6 +100,14 @@ def missing_scope(scope: str) -> GatewayError:
     return gateway_error(403, Outcome.FORBIDDEN, "auth", "insufficient_permissions", text)
 
 
+def foreign_site() -> GatewayError:
+    text = (
+        "A web page of another site sent this request without an API key of the gateway. Send a key, or let "
+        "the operator set DASHBOARD_URL to the address of the site."
+    )
+    return gateway_error(403, Outcome.FORBIDDEN, "auth", "origin_not_allowed", text)
+
+
 def provider_key_not_accepted() -> GatewayError:
     text = (
         "This project does not accept provider keys of callers, so the request was not sent. Remove the "

@@ -25,6 +25,7 @@ from proxy.http.client_ip import client_ip
 from proxy.http.load_shedder import load_shedder
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Headers
+from proxy.http.web_origin import may_come_from_foreign_site
 from proxy.operations import Operation
 
 BEARER = "bearer"
@@ -156,6 +157,8 @@ def authorize(caller: Authenticated) -> None:
         raise errors.wrong_method(request, operation.methods)
     if operation.scope and not caller.principal.allows(operation.scope):
         raise errors.missing_scope(operation.scope)
+    if caller.is_anonymous and may_come_from_foreign_site(request.header(b"origin")):
+        raise errors.foreign_site()
     if caller.provider_key:
         check_provider_key(caller)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway_project import bootstrap
 from gateway_project.bootstrap import get_or_create_anonymous_project
+from keys.auth_throttle import anonymous_requests
 from keys.models import ApiKey
 from projects import config_cache
 from projects.models import ANONYMOUS_SLUG, Project
@@ -143,12 +144,42 @@ def test_the_default_limit_of_an_address(
 
 
 def test_requests_without_a_cost_are_limited_too(
-    client: httpx.Client, change_environment: ChangeEnvironment
+    client: httpx.Client, change_environment: ChangeEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_environment(ai_gateway_rate_limit_rpm=3)
+    monkeypatch.setattr(anonymous_requests, "clock", lambda: 90.0)  # not at the end of a window
     replies = [client.get("/v1/models") for _ in range(4)]
     assert [reply.status_code for reply in replies] == [200, 200, 200, 429]
     assert "retry-after" in replies[3].headers
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://evil.example", 403),
+        ("http://localhost:1", 403),
+        ("null", 403),
+        ("https://evil.example:8080", 403),
+        ("http://localhost:8080", 200),
+        ("http://127.0.0.1:8080", 200),
+        ("https://chat.example", 200),
+        ("tauri://localhost", 200),
+        ("vscode-webview://x", 200),
+    ],
+)
+def test_pages_of_other_sites_cannot_use_a_gateway_without_keys(
+    client: httpx.Client,
+    upstream: LocalUpstream,
+    change_environment: ChangeEnvironment,
+    origin: str,
+    status: int,
+) -> None:
+    change_environment(port=8080, dashboard_url="https://chat.example/", ai_gateway_rate_limit_rpm=0)
+    assert chat(client, origin=origin).status_code == status
+    assert len(upstream.requests) == (1 if status == 200 else 0)
+    project = Project.objects.get(slug=ANONYMOUS_SLUG)
+    _, token = ApiKey.objects.issue(project, "app")
+    assert chat(client, origin=origin, authorization=f"Bearer {token}").status_code == 200
 
 
 def test_a_routed_host_does_not_receive_the_callers_key(

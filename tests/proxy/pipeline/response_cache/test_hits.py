@@ -16,8 +16,6 @@ from proxy.formats.quirks import Quirks
 from tests.support.live_gateway import only_record
 from tests.support.upstream_server import USAGE, LocalUpstream
 
-pytestmark = pytest.mark.databases
-
 CHAT: dict[str, Any] = {
     "model": "gpt-4o-mini",
     "messages": [{"role": "user", "content": "Hi"}],
@@ -37,6 +35,7 @@ def status_of(response: httpx.Response) -> str | None:
     return status
 
 
+@pytest.mark.databases
 def test_a_hit_has_the_same_bytes_and_costs_nothing(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     first, again = post(gateway), post(gateway, x_request_id="second")
     assert len(upstream.requests) == 1
@@ -83,6 +82,7 @@ def test_a_project_can_cache_by_default(
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.databases
 def test_reports_and_metrics_sum_what_was_saved(gateway: httpx.Client, demo_project: Project) -> None:
     for _ in range(3):
         post(gateway)

@@ -11,6 +11,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing.budgets.forms import BudgetFieldsForm
 from billing.models import (
+    AdminAlert,
     Alert,
     ArchivedUsage,
     Budget,
@@ -194,6 +195,15 @@ class AlertAdmin(ReadOnlyAdmin):
     @admin.display(ordering="spent_nano")
     def spent(self, alert: Alert) -> str:
         return format_usd(alert.spent_nano)
+
+
+@admin.register(AdminAlert)
+class AdminAlertAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "project", "event", "subject", "title")
+    list_filter = ("event", "created_at")
+    list_select_related = ("project",)
+    search_fields = ("project__slug", "subject", "title")
+    ordering = ("-pk",)
 
 
 @admin.register(Delivery)

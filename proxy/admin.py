@@ -1,4 +1,4 @@
-"""Admin pages of credentials, stored requests and responses, issued ids and the prompt log.
+"""Admin pages of credentials, routes, stored requests and responses, issued ids and the prompt log.
 
 Credentials belong to tenants, so the operator can neither see nor change their secrets here.
 """
@@ -16,6 +16,7 @@ from proxy.models import (
     PromptLogEntry,
     PromptLogSettings,
     PromptLogUser,
+    Route,
 )
 
 TEST_RESULT = ("last_success_at", "last_error_at", "last_error")
@@ -40,6 +41,14 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+
+@admin.register(Route)
+class RouteAdmin(ReadOnlyAdmin):
+    list_display = ("name", "project", "strategy", "created_at")
+    list_filter = ("strategy", "created_at")
+    list_select_related = ("project",)
+    search_fields = ("name", "project__name", "project__slug")
 
 
 @admin.register(IdempotentRequest)

@@ -113,7 +113,8 @@ def test_a_budget_cannot_limit_a_key_of_another_project(operator: Client, key: A
 
 def test_only_operators_allow_use_of_operator_credentials(operator: Client, project: Project) -> None:
     none = {"memberships-TOTAL_FORMS": "0", "memberships-INITIAL_FORMS": "0"}
-    form = {"name": "Acme", "slug": "acme", "timezone": "UTC", "uses_operator_credentials": "on", **none}
+    form = {"name": "Acme", "slug": "acme", "timezone": "UTC", "cache_ttl_s": "3600", **none}
+    form["uses_operator_credentials"] = "on"
     operator.post(reverse("admin:projects_project_change", args=[project.pk]), form)
     project.refresh_from_db()
     assert project.uses_operator_credentials

@@ -117,14 +117,14 @@ def test_the_output_limit_has_the_providers_name(
 
 
 @pytest.mark.parametrize(
-    ("model", "level", "effort"),
+    ("model", "level", "effort", "changes"),
     [
-        ("mistral/mistral-small", "low", "high"),
-        ("mistral/mistral-small", "minimal", "none"),
-        ("groq/gpt-oss", "minimal", "low"),
-        ("cerebras/gpt-oss", "medium", "medium"),
-        ("together/gpt-oss", "minimal", "low"),
-        ("xai/grok-4.5", "minimal", "low"),
+        ("mistral/mistral-small", "low", "high", {"reasoning;changed=raised"}),
+        ("mistral/mistral-small", "minimal", "none", {"reasoning;changed=lowered"}),
+        ("groq/gpt-oss", "minimal", "low", {"reasoning;changed=raised"}),
+        ("cerebras/gpt-oss", "medium", "medium", set()),
+        ("together/gpt-oss", "minimal", "low", {"reasoning;changed=raised"}),
+        ("xai/grok-4.5", "minimal", "low", {"reasoning;changed=raised"}),
     ],
 )
 def test_reasoning_uses_efforts_that_the_provider_supports(
@@ -134,9 +134,10 @@ def test_reasoning_uses_efforts_that_the_provider_supports(
     model: str,
     level: str,
     effort: str,
+    changes: set[str],
 ) -> None:
     reach_provider(model.partition("/")[0])
-    assert dropped(generate(gateway, model, {"thinkingConfig": {"thinkingLevel": level}})) == set()
+    assert dropped(generate(gateway, model, {"thinkingConfig": {"thinkingLevel": level}})) == changes
     assert sent(upstream)["reasoning_effort"] == effort
 
 

@@ -1,5 +1,6 @@
 """Retries and fallbacks: which targets are called, what the client gets, and what is on the record."""
 
+import json
 from dataclasses import replace
 
 import httpx
@@ -9,6 +10,7 @@ from billing.models import Budget, Outcome
 from billing.pricing.price import PER_MILLION
 from keys.models import ApiKey
 from projects.models import Project
+from proxy.pipeline.admission import DEFAULT_MAX_OUTPUT
 from tests.support.api_calls import ask
 from tests.support.faulty_targets import (
     Behaviour,
@@ -122,6 +124,21 @@ def test_a_hard_budget_stops_calls_that_it_does_not_cover(
     record = only_record()
     assert response.status_code == 502 and target.calls < 4
     assert record.cost_nano <= (record.reserved_nano or 0) <= budget.limit_nano
+
+
+def test_the_output_limit_follows_from_what_is_left_of_the_reservation(
+    gateway: httpx.Client, targets: FaultyTargets, demo_project: Project
+) -> None:
+    targets.add("a", reset_before_response)
+    targets.add("b")
+    key = ApiKey.objects.get(project=demo_project)
+    Budget.objects.create(project=demo_project, key=key, period="day", limit_nano=10**9)
+    assert chat(gateway, max_tokens=None).status_code == 200
+    record, (first, last) = only_record(), [json.loads(each.body) for each in targets.upstream.requests]
+    limits = [body.get("max_tokens") or body["max_completion_tokens"] for body in (first, last)]
+    assert limits[0] == DEFAULT_MAX_OUTPUT > limits[1] > DEFAULT_MAX_OUTPUT - 100
+    charged = (record.attempts or [])[0]["cost_nano"]
+    assert charged + limits[1] * 2000 <= (record.reserved_nano or 0)
 
 
 def test_a_context_length_error_reaches_a_larger_model_only_by_rule(

@@ -11,7 +11,9 @@ from collections.abc import Collection
 from datetime import date, timedelta
 from uuid import UUID
 
+import structlog
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db.models import Q
 
 from billing.ledger.corrections import lock_budget_windows
@@ -25,13 +27,29 @@ BATCH_SIZE = 500
 BATCH_PAUSE_S = 0.05
 """Pause between two transactions, in which the ledger can settle requests."""
 
+log = structlog.get_logger()
+
 
 def delete_expired() -> int:
     """Delete the records of all projects that are older than GATEWAY_RETENTION_DAYS. Return their number."""
     days = settings.ENV.gateway_retention_days
     if days is None:
         return 0
-    return sum(delete_expired_of(project, days) for project in Project.objects.order_by("pk"))
+    return sum(delete_or_report(project, days) for project in Project.objects.order_by("pk"))
+
+
+def delete_or_report(project: Project, days: int) -> int:
+    """Delete a project's expired records. If that fails, log it, so that the other projects continue."""
+    try:
+        return delete_expired_of(project, days)
+    except DatabaseError as error:
+        log.error(
+            "usage_retention_failed",
+            message="Old usage records of a project could not be deleted. The next run tries it again.",
+            project_id=project.pk,
+            exc_info=error,
+        )
+        return 0
 
 
 def delete_expired_of(project: Project, days: int) -> int:

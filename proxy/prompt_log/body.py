@@ -17,7 +17,7 @@ class LoggedBody(msgspec.Struct, omit_defaults=True):
 
     `prompt` and `response` are the first characters of the newest message and of the response. In the mode
     `full`, `request_body` is the client's body, and `response_body` the response: as JSON, or the text of a
-    stream. `is_interrupted` is true if the response did not end properly.
+    stream. `is_interrupted` is true if the stream failed.
     """
 
     prompt: str = ""

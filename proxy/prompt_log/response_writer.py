@@ -38,6 +38,8 @@ class CapturingWriter:
 
     async def finish(self, *, succeeded: bool) -> None:
         """Queue the entry of the log, and complete the response for the client."""
+        if self.capture.stream is not None and not succeeded:
+            self.capture.is_interrupted = True
         self.log.submit(self.capture)
         await self.inner.finish(succeeded=succeeded)
 

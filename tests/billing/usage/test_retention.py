@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import Sum
 
 from billing.ledger import Ledger
@@ -30,8 +30,8 @@ from billing.usage.reports import UsageReport
 from billing.usage.retention import delete_expired, delete_expired_of, first_kept_day
 from billing.usage.rollup import rebuild_from, roll_up_stale_days
 from keys.models import ApiKey
-from projects.models import Project
-from tests.support.factories import USD, record
+from projects.models import Project, User
+from tests.support.factories import USD, key_in_other_project, record
 from tests.support.ledger_harness import PRICE, LedgerHarness, budget, eventually, reserve_request, settle
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
@@ -131,6 +131,28 @@ def test_nothing_is_deleted_by_default(
     assert delete_expired() == 0
     change_environment(gateway_retention_days=60)
     assert delete_expired() == 6
+
+
+def test_a_project_that_fails_does_not_stop_the_others(
+    project: Project,
+    key: ApiKey,
+    charlie: User,
+    change_environment: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = key_in_other_project(charlie)
+    for each in (key, other):
+        record(each, day=OLD)
+    delete = retention.delete_expired_of
+
+    def fail_for_first(each: Project, days: int) -> int:
+        if each == project:
+            raise OperationalError("down")
+        return delete(each, days)
+
+    monkeypatch.setattr(retention, "delete_expired_of", fail_for_first)
+    change_environment(gateway_retention_days=60)
+    assert delete_expired() == 1 and UsageRecord.objects.get().key == key
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from projects.models import Project
 from projects.vault import DecryptionError
 from proxy.models import PromptLogEntry
 from proxy.prompt_log.body import unseal_body
-from tests.support.api_calls import FORMATS, ask, connect, respond_with_text
+from tests.support.api_calls import FORMATS, STREAMS, ask, connect, respond_with_text
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.prompt_log import logged_bodies, set_prompt_log
 from tests.support.upstream_server import LocalUpstream
@@ -105,6 +105,22 @@ def test_errors_are_logged_as_the_client_gets_them(gateway: httpx.Client, upstre
     provider_error, own_error = logged_bodies(2)
     assert provider_error.response == "Overloaded by [email]"
     assert "mistral" in own_error.response
+
+
+def test_a_stream_that_fails_is_logged_as_interrupted(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+    async def end_early(request: web.Request, _body: object) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"".join(STREAMS["openai_chat"]("Half", {}, 1)[:1]))
+        return response
+
+    upstream.handler = end_early
+    gateway.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    upstream.handler = respond_with_text("openai_chat", "Whole")
+    gateway.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    half, whole = logged_bodies(2)
+    assert half.is_interrupted and half.response.startswith("Half")
+    assert not whole.is_interrupted and whole.response == "Whole"
 
 
 def test_a_long_stream_is_read_in_segments(

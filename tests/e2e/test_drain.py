@@ -16,7 +16,7 @@ from tests.support.sse_clients import END, read_stream, wait_for
 from tests.support.upstream_server import LocalUpstream, chunk
 
 MODEL = "gpt-4o-mini"
-DRAIN_S = 1.5
+DRAIN_S = 1.0
 
 
 def slow_stream(seconds: float) -> Any:
@@ -34,7 +34,7 @@ def slow_stream(seconds: float) -> Any:
     return answer
 
 
-@pytest.mark.parametrize(("count", "seconds"), [(20, 4.0), pytest.param(100, 20.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("count", "seconds"), [(20, 2.5), pytest.param(100, 20.0, marks=pytest.mark.long)])
 def test_streams_finish_after_sigterm(
     tmp_path: Path, upstream: LocalUpstream, count: int, seconds: float
 ) -> None:

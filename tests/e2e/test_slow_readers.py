@@ -58,7 +58,7 @@ def test_a_reader_that_stops_fills_only_small_buffers(
         return max((each.get_write_buffer_size() for each in transports if not each.is_closing()), default=0)
 
     async def read_a_little() -> int:
-        slow = read_slowly(port, token, READER_BYTES_PER_S, 2, model=f"openai/{MODEL}", max_tokens=20)
+        slow = read_slowly(port, token, READER_BYTES_PER_S, 1, model=f"openai/{MODEL}", max_tokens=20)
         reading, stored = asyncio.create_task(slow), 0
         while not reading.done():
             stored = max(stored, largest_buffer())

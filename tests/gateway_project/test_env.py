@@ -198,3 +198,18 @@ def test_redis_and_celery_get_the_same_password(
     checked = env.Environment().redis_url
     assert redis.Redis.from_url(checked).connection_pool.connection_kwargs["password"] == password
     assert url_to_parts(checked).password == password
+
+
+def test_timeouts_and_limits_must_be_positive(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = (
+        "GATEWAY_CONNECT_TIMEOUT_S",
+        "GATEWAY_FIRST_CHUNK_TIMEOUT_S",
+        "GATEWAY_IDLE_TIMEOUT_S",
+        "GATEWAY_KEEPALIVE_AFTER_S",
+        "GATEWAY_TOTAL_TIMEOUT_S",
+        "GATEWAY_MAX_CONCURRENT_REQUESTS",
+    )
+    lines = reported_errors(monkeypatch, capsys, **dict.fromkeys(names, "0"))
+    assert [line.split(": ")[1] for line in lines] == list(names)

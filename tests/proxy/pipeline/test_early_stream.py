@@ -21,7 +21,7 @@ from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.sdks import PROVIDERS
 from tests.support.upstream_server import LocalUpstream
 
-AFTER_S, PAUSE_S = 0.05, 0.3
+AFTER_S, PAUSE_S = 0.02, 0.15
 MESSAGES = [{"role": "user", "content": "Hi"}]
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "openai_chat": (
@@ -143,8 +143,13 @@ def test_a_late_error_is_an_event(
 
 @formats
 def test_an_early_error_keeps_its_status(
-    live_gateway: LiveGateway, upstream: LocalUpstream, provider_key: str, provider_format: str
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    provider_key: str,
+    provider_format: str,
+    change_environment: Callable[..., None],
 ) -> None:
+    change_environment(gateway_keepalive_after_s=10)
     upstream.handler = respond_after(0, failed(provider_format))
     response = ask(live_gateway, provider_key, provider_format)
     assert (response.status_code, response.text) == failed(provider_format)

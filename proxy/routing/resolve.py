@@ -15,6 +15,7 @@ from billing.pricing import Price
 from billing.pricing.price_list import PriceList, price_lists
 from keys.authentication import Principal
 from projects.config_cache import ConfigCache
+from projects.models import Project
 from proxy import errors
 from proxy.models import Route as StoredRoute
 from proxy.models.route_definitions import RouteDefinition
@@ -55,8 +56,16 @@ class ProjectRouting:
 
 
 def load_project_routing(project_id: int) -> ProjectRouting:
+    """Return the routes and credentials of a project, with the routing table of its keys.
+
+    The table is built here because a large one takes some milliseconds, and this does not run in the event
+    loop.
+    """
     routes = StoredRoute.objects.filter(project=project_id).order_by("pk")
-    return ProjectRouting(tuple(route.definition() for route in routes), load_accounts(project_id))
+    routing = ProjectRouting(tuple(route.definition() for route in routes), load_accounts(project_id))
+    for project in Project.objects.filter(pk=project_id):
+        routing.table(operator_accounts_for(project))
+    return routing
 
 
 project_routing_cache: ConfigCache[int, ProjectRouting] = ConfigCache(load_project_routing)

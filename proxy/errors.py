@@ -151,13 +151,16 @@ def unknown_model(model: str, hint: str = "") -> GatewayError:
     return gateway_error(404, Outcome.INVALID_REQUEST, "unknown_model", "model_not_found", text, "model")
 
 
+INVALID_ROUTE = "invalid_route"
+
+
 def invalid_route(name: str, reasons: str) -> GatewayError:
     """Return the error for a route of the project that became invalid after it was saved."""
     text = (
         f"The route {name} of this project cannot be used. {reasons} "
         "An admin of the project can change it on the Routes page."
     )
-    return gateway_error(404, Outcome.INVALID_REQUEST, "unknown_model", "invalid_route", text, "model")
+    return gateway_error(404, Outcome.INVALID_REQUEST, "unknown_model", INVALID_ROUTE, text, "model")
 
 
 MAX_SHOWN_ID_LENGTH = 100

@@ -20,8 +20,10 @@ from proxy import errors
 from proxy.errors import GatewayError
 from proxy.providers.catalog import OPENAI, PROVIDERS
 from proxy.providers.provider import HTTP_CLIENT, Provider
+from proxy.routing import config_file
 from proxy.routing.accounts import Account, operator_accounts_for, project_accounts_cache
 from proxy.routing.resolve import resolve
+from proxy.routing.routes.model_life import life_headers, served_model, today
 from proxy.routing.routes.rules import RuleInput
 from proxy.routing.routes.table import CATALOG_PROVIDERS
 from proxy.routing.targets import Resolution, Target, price_for
@@ -62,27 +64,40 @@ async def resolve_or_default(
     """
     try:
         return await resolve(principal, model, given)
-    except GatewayError:
-        provider, name = implied_provider(model)
-        if provider is None and is_anonymous:
-            # As in other gateways, a name that is not configured goes to OpenAI.
-            provider = PROVIDERS[OPENAI]
-        if provider is None:
+    except GatewayError as error:
+        provider, name = implied_provider(model, is_anonymous=is_anonymous)
+        if provider is None or error.api_error.code == errors.INVALID_ROUTE:
             raise
-        account, env = Account(provider.slug, provider, provider.base_url, ""), settings.ENV
-        targets = (Target(account, name, None),)
-        return Resolution(targets, env.ai_gateway_retry_attempts, env.ai_gateway_retry_delay_ms)
+    account, env = Account(provider.slug, provider, provider.base_url, ""), settings.ENV
+    served = served_model(account, name, today())
+    return Resolution(
+        (Target(account, served, None),),
+        env.ai_gateway_retry_attempts,
+        env.ai_gateway_retry_delay_ms,
+        headers=life_headers(account, name, served),
+    )
 
 
-def implied_provider(model: str) -> tuple[Provider | None, str]:
-    """Return the provider that `provider/model` names, or that has a price for the model, and the model."""
+def implied_provider(model: str, *, is_anonymous: bool) -> tuple[Provider | None, str]:
+    """Return the provider that a model's name implies, and the model's name there.
+
+    The name may contain the provider, or the provider may have a price for the model. For callers without a
+    key, it may be a model of the config file; any other name belongs to the default provider, or to OpenAI as
+    in other gateways.
+    """
+    config = config_file.load()
+    if is_anonymous and model in config.models_by_name:
+        first = config.models_by_name[model].definition.targets[0]
+        if first.provider in PROVIDERS:
+            return PROVIDERS[first.provider], first.model or model
     prefix, _, rest = model.partition("/")
     if rest and prefix in PROVIDERS:
         return PROVIDERS[prefix], rest
     for slug in CATALOG_PROVIDERS:
         if pricing.find_model(PROVIDERS[slug].pricing_provider, model):
             return PROVIDERS[slug], model
-    return None, model
+    default = PROVIDERS.get(config.default_provider, PROVIDERS[OPENAI])
+    return (default, model) if is_anonymous else (None, model)
 
 
 def account_with_key(account: Account, provider_key: str, *, is_anonymous: bool) -> Account | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +15,10 @@ from keys.auth_throttle import anonymous_requests
 from keys.models import ApiKey
 from projects import config_cache
 from projects.models import ANONYMOUS_SLUG, Project
-from proxy.routing import accounts, config_file
 from tests.support.api_calls import RESPONSES
 from tests.support.live_gateway import LiveGateway, only_record
+from tests.support.operator_accounts import forget_configuration
+from tests.support.public_providers import public_providers
 from tests.support.upstream_server import LocalUpstream
 
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
@@ -187,8 +189,7 @@ def test_a_routed_host_does_not_receive_the_callers_key(
 ) -> None:
     other_host = upstream.url.replace("127.0.0.1", "localhost")
     change_environment(ai_gateway_model_routes=f"llama:{other_host},mine:{upstream.url}")
-    config_file.load.cache_clear()
-    accounts.load_operator_accounts.cache_clear()
+    forget_configuration()
     try:
         for model in ("llama", "mine"):
             sent = {**CHAT, "model": model}
@@ -197,10 +198,41 @@ def test_a_routed_host_does_not_receive_the_callers_key(
             )
             assert reply.status_code == 200
     finally:
-        config_file.load.cache_clear()
-        accounts.load_operator_accounts.cache_clear()
+        forget_configuration()
     keys = [call.headers.get("authorization") for call in upstream.requests]
     assert keys == [None, f"Bearer {OWN_KEY}"]
+
+
+@pytest.mark.parametrize(
+    ("model", "slug"),
+    [
+        ("alias", "anthropic"),
+        ("claude-haiku-4-5", "anthropic"),
+        ("openai/any", "openai"),
+        ("homemade", "gemini"),
+    ],
+)
+def test_a_key_reaches_providers_without_an_account_of_the_operator(
+    client: httpx.Client,
+    upstream: LocalUpstream,
+    change_environment: ChangeEnvironment,
+    tmp_path: Path,
+    model: str,
+    slug: str,
+) -> None:
+    """The local upstream responds in another format, so that only its request matters."""
+    config = tmp_path / "gateway.yaml"
+    config.write_text("models: [{name: alias, provider: anthropic, model: m}]\ndefault_provider: gemini")
+    change_environment(ai_gateway_config=config, openai_api_key="", openai_base_url="")
+    forget_configuration()
+    try:
+        with public_providers(upstream):
+            headers = {"authorization": f"Bearer {OWN_KEY}"}
+            client.post("/v1/chat/completions", json={**CHAT, "model": model}, headers=headers)
+    finally:
+        forget_configuration()
+    assert upstream.requests[0].path.startswith(f"/public/{slug}/")
+    assert OWN_KEY in str(upstream.requests[0].headers)
 
 
 def test_the_operator_can_revoke_the_key_of_the_anonymous_project(client: httpx.Client) -> None:

@@ -6,7 +6,7 @@ only if the rest of the reservation covers it.
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 
@@ -84,6 +84,7 @@ class AttemptSequence:
         if the client disconnects between two calls.
         """
         self.choose_first_target()
+        first_started_at = time.perf_counter()
         while True:
             result = await self.call()
             failure = failure_of(self.admitted, result)
@@ -95,7 +96,9 @@ class AttemptSequence:
             raise result
         if failure is None:
             self.record_response(result.upstream_s)
-        return result
+        # The time of failed calls and of the waits between them is not spent in the gateway.
+        earlier_s = self.started_at - first_started_at if self.failed else 0.0
+        return replace(result, upstream_s=result.upstream_s + earlier_s) if earlier_s else result
 
     def choose_first_target(self) -> None:
         """Choose the target of the first call. Raises GatewayError if no target may be called now."""

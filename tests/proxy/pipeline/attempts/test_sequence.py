@@ -44,6 +44,17 @@ def test_a_failing_call_is_retried(
     assert [attempt["status"] for attempt in record.attempts or []][2] == 200
 
 
+def test_failed_calls_are_not_counted_as_time_in_the_gateway(
+    gateway: httpx.Client, targets: FaultyTargets
+) -> None:
+    targets.retries = 1
+    targets.add("a", status(500, retry_after_ms="300"), succeed)
+    response = chat(gateway)
+    assert response.headers["x-gateway-attempts"] == "2"
+    overhead_ms = float(response.headers["x-gateway-overhead-ms"])
+    assert response.elapsed.total_seconds() * 1000 - overhead_ms >= 300
+
+
 def test_retries_end_after_the_configured_number(gateway: httpx.Client, targets: FaultyTargets) -> None:
     targets.retries = 2
     target = targets.add("a", status(500, "out of order"))

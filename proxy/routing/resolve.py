@@ -17,6 +17,7 @@ from keys.authentication import Principal
 from projects.config_cache import ConfigCache
 from projects.models import Project
 from proxy import errors
+from proxy.formats.metering.token_counts import BYTES_PER_TOKEN
 from proxy.models import Route as StoredRoute
 from proxy.models.route_definitions import RouteDefinition
 from proxy.routing import config_file
@@ -143,7 +144,7 @@ class Lookup:
             return 1, 1
         facts = self.given.client_request.facts
         output = ASSUMED_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
-        return facts.max_input_tokens, min(output, ASSUMED_OUTPUT_TOKENS)
+        return -(-facts.max_input_tokens // BYTES_PER_TOKEN), min(output, ASSUMED_OUTPUT_TOKENS)
 
     def price_of(self, target: RouteTarget) -> Price | None:
         account = target.pool.accounts[0]

@@ -87,10 +87,15 @@ def default_pool(pools: dict[str, Pool], chosen: str) -> Pool | None:
         return DEMO_POOL
     if chosen in pools:
         return pools[chosen]
-    places = {(pool.accounts[0].provider.slug, pool.accounts[0].base_url): pool for pool in pools.values()}
-    if len(places) != 1:
+    if len({place_of(pool) for pool in pools.values()}) != 1:
         return None
     return max(pools.values(), key=lambda pool: len(pool.accounts))
+
+
+def place_of(pool: Pool) -> tuple[str, str, bool]:
+    """Return the provider and the URL of a pool, and whether it is the operator's."""
+    account = pool.accounts[0]
+    return account.provider.slug, account.base_url, account.trusted
 
 
 def project_routes(table: RoutingTable, definitions: Sequence[RouteDefinition]) -> list[Route]:

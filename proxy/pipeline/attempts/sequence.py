@@ -51,7 +51,10 @@ class AttemptSequence:
         self.failed: list[FailedAttempt] = []
         self.retries = 0
         self.started_at = 0.0
+        self.is_calling = False
         self.has_response = False
+        self.last_failure: Failure | None = None
+        """The failure of the last call; None if it has a response that is relayed."""
         self.uses_health = settings.ENV.ai_gateway_breaker == "on"
         """Whether the health of targets decides which ones are called."""
 
@@ -92,6 +95,7 @@ class AttemptSequence:
                 self.record_failure(failure)
             if failure is None or not await self.prepare_next_call(failure):
                 break
+        self.last_failure = failure
         if isinstance(result, Exception):
             raise result
         if failure is None:
@@ -137,7 +141,7 @@ class AttemptSequence:
         return None
 
     async def call(self) -> Result:
-        self.started_at = time.perf_counter()
+        self.started_at, self.is_calling = time.perf_counter(), True
         try:
             return await call(self.admitted)
         except (CallFailed, InvalidRequest) as error:
@@ -156,6 +160,7 @@ class AttemptSequence:
         if following is None:
             return False
         self.failed.append(FailedAttempt(self.attempt_of(failure), failure.charge))
+        self.is_calling = False
         await failure.close()
         self.retries = self.retries + 1 if is_retry else 0
         if delay_s and is_retry:
@@ -243,11 +248,18 @@ class AttemptSequence:
         charges += [charge] if charge else []
         if charges:
             apply_charges(entry, charges)
-        if self.failed or (error and self.started_at):
+        if self.failed or (error and self.is_calling):
             entry.attempts = [failed.attempt for failed in self.failed]
-            entry.attempts.append(self.attempt(status, error, charge))
+            entry.attempts += [self.last_attempt(status, error, charge)] if self.is_calling else []
         if self.has_response and self.uses_health:
             self.record_end(outcome, error)
+
+    def last_attempt(self, status: int, error: str, charge: Charge | None) -> Attempt:
+        """Return the last call, with its own failure if it has no response that was relayed."""
+        failure = self.last_failure
+        if failure is None:
+            return self.attempt(status, error, charge)
+        return self.attempt(failure.status, failure.code, charge)
 
     def record_end(self, outcome: Outcome, error: str) -> None:
         """Count the end of a response. An interrupted stream is a failure, even with a success status."""

@@ -32,7 +32,7 @@ TIMEOUT_S = 0.1
 FAULTS: dict[str, Behaviour] = {
     "connection refused": faults.refuse,
     "connection reset before the status": faults.reset_before_response,
-    "connection reset in the body": faults.reset_in_body,
+    "connection closed in the body": faults.close_in_body,
     "429 with `retry-after: 0`": faults.status(429, retry_after="0"),
     "429 with `retry-after: 60`": faults.status(429, retry_after="60"),
     "500": faults.status(500),

@@ -14,8 +14,8 @@ from tests.support.api_calls import FORMATS, ask
 from tests.support.faulty_targets import (
     Behaviour,
     FaultyTargets,
+    close_in_body,
     open_with_error,
-    reset_in_body,
     status,
     succeed,
 )
@@ -94,7 +94,7 @@ def test_the_other_target_serves_while_a_breaker_is_open(
 
 
 def test_broken_streams_open_the_breaker(gateway: httpx.Client, targets: FaultyTargets, clock: Clock) -> None:
-    target = targets.add("a", reset_in_body)
+    target = targets.add("a", close_in_body)
     for _ in range(5):
         assert chat(gateway, stream=True).status_code == 200
     wait_until(

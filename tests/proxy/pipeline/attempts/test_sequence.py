@@ -16,6 +16,7 @@ from tests.support.faulty_targets import (
     Behaviour,
     FaultyTargets,
     open_with_error,
+    refuse,
     reset_before_response,
     status,
     succeed,
@@ -64,6 +65,13 @@ def test_retries_end_after_the_configured_number(gateway: httpx.Client, targets:
     record = only_record()
     assert record.cost_nano == 0 and record.outcome == Outcome.UPSTREAM_ERROR
     assert [attempt["status"] for attempt in record.attempts or []] == [500, 500, 500]
+
+
+def test_a_call_without_a_response_has_no_status(gateway: httpx.Client, targets: FaultyTargets) -> None:
+    targets.retries = 1
+    targets.add("a", refuse)
+    assert chat(gateway).status_code == 502
+    assert [attempt["status"] for attempt in only_record().attempts or []] == [0, 0]
 
 
 @pytest.mark.parametrize("failure", [status(400, "bad"), status(404), status(422)])
@@ -178,6 +186,7 @@ def test_a_disconnect_ends_the_wait_for_a_retry(gateway: httpx.Client, targets: 
         gateway.post("/v1/chat/completions", json=CHAT, timeout=0.3)
     record = only_record()
     assert record.outcome == Outcome.CLIENT_CLOSED and target.calls == 1
+    assert [attempt["status"] for attempt in record.attempts or []] == [500]
 
 
 def test_rate_limits_of_an_own_anthropic_credential_are_forwarded(

@@ -106,5 +106,6 @@ def test_an_endless_response_is_not_read_to_its_end(server: LocalUpstream) -> No
         ("http://nowhere.invalid/v1", "cannot be resolved"),
     ],
 )
+@pytest.mark.usefixtures("resolver")
 def test_a_server_that_cannot_be_reached_is_explained(url: str, reason: str) -> None:
     assert reason in asyncio.run(key_check.check(PROVIDERS["compatible"], url, SECRET))

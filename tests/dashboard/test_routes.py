@@ -11,7 +11,7 @@ from projects.models import Project, User
 from proxy.models import Credential, Route
 from proxy.routing.accounts import load_accounts
 from proxy.routing.health.target_health import health
-from proxy.routing.routes import model_life
+from proxy.routing.routes import forms, model_life
 from proxy.routing.targets import Target
 from tests.support.factories import signed_in
 
@@ -105,6 +105,7 @@ def test_the_edit_form_shows_and_keeps_what_was_saved(
         ({"strategy": "fastest"}, "Select a valid choice"),
         ({"fallback_lines": "smart"}, "Its fallbacks loop: smart → smart."),
         ({"fallback_lines": "gemini/x"}, "The fallback gemini/x cannot be used"),
+        ({"fallback_lines": "\n".join(f"openai/{n}" for n in range(17))}, "at most 16 fallbacks"),
         ({"rule_keys": "nobody"}, "no API key nobody"),
         ({"rule_headers": "x-tier"}, "is not written as name: value"),
         ({"min_input_tokens": "-1"}, "greater than or equal to 0"),
@@ -139,6 +140,14 @@ def test_two_routes_with_a_name_need_different_rules(
     assert create(alice, project).status_code == 302
     assert "already has a route with this name" in create(alice, project).content.decode()
     assert create(alice, project, rule_headers="x-tier: gold").status_code == 302
+
+
+def test_the_number_of_routes_is_limited(
+    project: Project, credential: Credential, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "MAX_ROUTES", 1)
+    assert create(alice, project).status_code == 302
+    assert "at most 1 routes" in create(alice, project, name="second").content.decode()
 
 
 def test_a_route_that_lost_its_credential_is_shown_as_invalid(

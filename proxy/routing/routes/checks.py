@@ -24,7 +24,7 @@ def problems_of(table: RoutingTable, route: Route) -> list[str]:
 
 def fallback_problem(table: RoutingTable, route: Route, name: str) -> str:
     """Return why a fallback cannot be used; empty if it can."""
-    if path := loop_path(table, route.name, name):
+    if route.name in table.names_before_loops and (path := loop_path(table, route.name, name)):
         return f"Its fallbacks loop: {' → '.join(path)}."
     try:
         found = table.find(name, None)

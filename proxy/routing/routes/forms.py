@@ -16,7 +16,8 @@ from proxy.routing.accounts import load_accounts, operator_accounts_for
 from proxy.routing.routes.builder import build_table, checked, route_from
 
 MAX_LINE_LENGTH = 300
-MAX_TARGETS = 16
+MAX_TARGETS = MAX_FALLBACKS = 16
+MAX_ROUTES = 1_000
 TARGET_OPTIONS = {"weight": int, "timeout": str}
 CAPABILITIES = [("vision", "contain images"), ("tools", "offer tools")]
 
@@ -71,6 +72,12 @@ class RouteForm(forms.ModelForm[Route]):
             raise ValidationError(f"A route has at most {MAX_TARGETS} targets.")
         return targets
 
+    def clean_fallback_lines(self) -> list[str]:
+        fallbacks: list[str] = self.cleaned_data["fallback_lines"]
+        if len(fallbacks) > MAX_FALLBACKS:
+            raise ValidationError(f"A route has at most {MAX_FALLBACKS} fallbacks.")
+        return fallbacks
+
     def clean_rule_keys(self) -> list[str]:
         wanted: list[str] = self.cleaned_data["rule_keys"]
         known = ApiKey.objects.for_project(self.project).filter(public_id__in=wanted)
@@ -114,7 +121,9 @@ class RouteForm(forms.ModelForm[Route]):
         except msgspec.ValidationError as error:
             self.add_error(None, str(error))
             return
-        others = Route.objects.for_project(self.project).exclude(pk=self.instance.pk)
+        others = list(Route.objects.for_project(self.project).exclude(pk=self.instance.pk))
+        if len(others) >= MAX_ROUTES:
+            self.add_error(None, f"A project has at most {MAX_ROUTES:,} routes.")
         if any(other.name == self.instance.name and other.rule == self.instance.rule for other in others):
             self.add_error("name", "This project already has a route with this name and the same rule.")
         for problem in route_problems(self.project, definition, [other.definition() for other in others]):

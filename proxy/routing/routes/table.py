@@ -3,8 +3,9 @@
 The time of a lookup does not depend on the number of routes.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from billing import pricing
 from proxy import errors
@@ -30,6 +31,29 @@ class RoutingTable:
         self, routes: Mapping[str, Sequence[Route]], pools: Mapping[str, Pool], default: Pool | None
     ) -> None:
         self.routes, self.pools, self.default = routes, pools, default
+
+    @cached_property
+    def names_before_loops(self) -> frozenset[str]:
+        """The names from which fallbacks lead into a loop.
+
+        Names whose fallbacks all end are removed one after the other, so that this takes linear time.
+        """
+        following = {
+            name: {fallback for route in routes for fallback in route.fallbacks if fallback in self.routes}
+            for name, routes in self.routes.items()
+        }
+        preceding: defaultdict[str, set[str]] = defaultdict(set)
+        for name, names in following.items():
+            for fallback in names:
+                preceding[fallback].add(name)
+        ending = [name for name, names in following.items() if not names]
+        while ending:
+            name = ending.pop()
+            for earlier in preceding[name]:
+                following[earlier].discard(name)
+                if not following[earlier]:
+                    ending.append(earlier)
+        return frozenset(name for name, names in following.items() if names)
 
     def find(self, model: str, given: RuleInput | None) -> Route:
         """Return the route of a model's name. Raises GatewayError.

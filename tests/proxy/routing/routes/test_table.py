@@ -117,6 +117,24 @@ def test_fallbacks_that_loop_end() -> None:
     assert named(first, second, model="a") == ["openai/a", "openai/b"]
 
 
+def test_only_routes_that_lead_into_a_loop_are_searched_for_one() -> None:
+    """Routes of a long chain are not. A check of each of them alone would take quadratic time."""
+    chain = [to("openai/x", name=f"m{number}", fallbacks=(f"m{number + 1}",)) for number in range(999)]
+    loop = [to("openai/a", name="a", fallbacks=("b",)), to("openai/b", name="b", fallbacks=("a", "m0"))]
+    before = to("openai/c", name="c", fallbacks=("a",))
+    table = build_table(
+        [*chain, *loop, before, to("openai/x", name="m999")], (OPENAI,), (), config_file.load()
+    )
+    assert table.names_before_loops == {"a", "b", "c"}
+    problems = {name: table.routes[name][0].problems for name in ("a", "b", "c", "m0")}
+    assert problems == {
+        "a": ("Its fallbacks loop: a → b → a.",),
+        "b": ("Its fallbacks loop: b → a → b.",),
+        "c": (),
+        "m0": (),
+    }
+
+
 def test_a_lookup_among_many_routes_takes_as_long_as_in_one() -> None:
     """Compare the best of many lookups. The table is built before."""
 

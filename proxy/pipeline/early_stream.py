@@ -11,7 +11,8 @@ from django.conf import settings
 
 from billing.ledger import RateLimitStatus
 from proxy import errors
-from proxy.formats.neutral import InvalidUpstreamResponse, Request
+from proxy.formats.codec import StreamEncoder
+from proxy.formats.neutral import ApiError, InvalidUpstreamResponse, Request
 from proxy.formats.registry import CODECS
 from proxy.formats.streaming.part_queue import events_of_response
 from proxy.http.client_stream import FINAL_WRITE_TIMEOUT_S, ClientStream
@@ -20,6 +21,8 @@ from proxy.pipeline.admission import rate_limit_status
 from proxy.pipeline.route import Planned, Routed
 
 EVENT_STREAM = "text/event-stream"
+AS_ONE_EVENT = b"data: %s\n\ndata: [DONE]\n\n"
+"""A text completion as a stream: its events have the same fields as the whole response."""
 
 
 def early_stream(planned: Planned, writer: ResponseWriter) -> ResponseWriter:
@@ -82,24 +85,30 @@ class EarlyStream:
 
         Some servers send a non-streaming response although the request asks for a stream.
         """
-        body, codec = b"".join(response.chunks), CODECS[self.received.operation.format]
+        body, operation = b"".join(response.chunks), self.received.operation
         is_stream = isinstance(response, ChunkedResponse)
         if is_stream or response.headers.get("content-type", "").startswith(EVENT_STREAM):
             return body
-        request = Request(model=self.client_request.facts.model, messages=(), stream=True)
-        encoder = self.client_request.encoder(request)
         if response.status >= 400:
-            return encoder.render_error_event(codec.parse_error(response.status, body), self.request_id)
+            return self._error_event(CODECS[operation.format].parse_error(response.status, body))
+        if not operation.convertible:
+            return AS_ONE_EVENT % body
         try:
-            events = events_of_response(codec.parse_response(body))
+            events = events_of_response(CODECS[operation.format].parse_response(body))
         except InvalidUpstreamResponse as error:
-            return encoder.render_error_event(errors.from_exception(error).api_error, self.request_id)
+            return self._error_event(errors.from_exception(error).api_error)
+        encoder = self._encoder()
         return b"".join(map(encoder.encode, events)) + encoder.finish()
 
-    @property
-    def request_id(self) -> str:
-        """Return the id of the request, which errors contain."""
-        return self.received.request_id
+    def _encoder(self) -> StreamEncoder:
+        request = Request(model=self.client_request.facts.model, messages=(), stream=True)
+        return self.client_request.encoder(request)
+
+    def _error_event(self, error: ApiError) -> bytes:
+        # An encoder also sends the start of the response. Operations that are not converted have none.
+        is_generation = self.received.operation.convertible
+        renderer = self._encoder() if is_generation else self.client_request.meter()
+        return renderer.render_error_event(error, self.received.request_id)
 
     async def start_stream(self, status: int, headers: Headers) -> None:
         """Send the status and the headers of a stream, unless it has started early."""

@@ -170,6 +170,28 @@ def test_a_server_that_does_not_stream_gets_its_response_converted(
     assert only_record().outcome == "ok"
 
 
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        (failed("openai_chat"), "overloaded"),
+        ((200, '{"object": "text_completion", "choices": []}'), "[DONE]"),
+    ],
+)
+def test_a_late_text_completion_is_sent_as_events(
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    provider_key: str,
+    provider_format: str,
+    late: tuple[int, str],
+    expected: str,
+) -> None:
+    upstream.handler = respond_after(PAUSE_S, late)
+    response = ask(live_gateway, provider_key, provider_format, "/v1/completions", prompt="Hi")
+    assert response.status_code == 200 and response.text.startswith(": keep-alive\n\ndata: {")
+    assert expected in response.text.splitlines()[-2]
+    assert only_record().status_code == late[0]
+
+
 def test_keepalives_continue_over_a_retry(
     live_gateway: LiveGateway, upstream: LocalUpstream, provider_key: str, provider_format: str
 ) -> None:

@@ -22,7 +22,7 @@ class UsdField(forms.CharField):
         if not text:
             return None
         if not USD_PATTERN.fullmatch(text):
-            raise ValidationError("Enter US dollars as 1250.50 or 1,250.50, without a sign.")
+            raise ValidationError("Enter US dollars as 1250.50 or 1,250.50, without + or -.")
         try:
             return parse_usd(text.replace(",", ""))
         except InvalidAmount as error:

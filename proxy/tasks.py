@@ -1,4 +1,4 @@
-"""Scheduled tasks: each calls one method of a model."""
+"""Scheduled Celery tasks: each calls one function."""
 
 from celery import shared_task
 

@@ -56,7 +56,7 @@ def test_several_budgets_apply_at_once(project: Project, alice: User) -> None:
     ("field", "value", "message"),
     [
         ("limit_nano", "", "This field is required."),
-        ("limit_nano", "-5", "without a sign"),
+        ("limit_nano", "-5", "without + or -"),
         ("limit_nano", "many", "Enter US dollars as"),
         ("limit_nano", "1e3", "Enter US dollars as"),
         ("limit_nano", "1,000,000,001", "must be between 0 and 1,000,000,000"),

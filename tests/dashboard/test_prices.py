@@ -87,7 +87,7 @@ def test_price_on_a_clock_change_day_starts_at_local_time(project: Project, alic
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"input_nano": "-1"}, "without a sign"),
+        ({"input_nano": "-1"}, "without + or -"),
         ({"input_nano": ""}, "required"),
         ({"output_nano": "1000001"}, "less than or equal"),
         ({"model": "a*b"}, "only allowed at the end"),

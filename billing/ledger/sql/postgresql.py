@@ -20,7 +20,7 @@ TERMINATE_TIMEOUT_S = 1.0
 """How long this process waits until the server has ended an earlier connection of this process."""
 TERMINATE_POLL_INTERVAL_S = 0.02
 BACKOFF_S = 1.0
-"""After a timeout, all transactions fail at once for this time, so that they do not time out one by one."""
+"""After a failed connection, all transactions fail at once for this time, and do not time out one by one."""
 SESSION_SETUP = (
     "SET timezone = 'UTC'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; "
     "SET tcp_keepalives_count = 3"
@@ -109,7 +109,7 @@ class PostgresConnection:
 
     async def begin(self) -> None:
         if time.monotonic() < self.unresponsive_until:
-            raise ServerUnresponsive(f"PostgreSQL is unresponsive; retrying in {BACKOFF_S:g} s")
+            raise ServerUnresponsive(f"PostgreSQL cannot be used; retrying in {BACKOFF_S:g} s")
         with self.track_hangs():
             if self.connection is not None and await self.begin_on_existing():
                 return
@@ -129,7 +129,7 @@ class PostgresConnection:
 
     @contextmanager
     def track_hangs(self) -> Iterator[None]:
-        """Start the backoff if the block fails because the server does not answer."""
+        """Start the backoff if the server does not answer, or another process has the lock of the ledger."""
         try:
             yield
         except (ServerUnresponsive, PostgresInUse, psycopg.errors.ConnectionTimeout):

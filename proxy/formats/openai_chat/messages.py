@@ -71,7 +71,10 @@ def parse_turns(wire: list[WireMessage]) -> Iterator[Message]:
 
 
 def make_call_id(given_id: str, number: int) -> str:
-    """Return an id for a call. Equal histories get equal ids. Long ids are shortened to fit the number."""
+    """Return an id for a call. Equal histories get equal ids.
+
+    Long ids are shortened, so that the id with the number appended is not too long.
+    """
     return f"{given_id[:40] or 'call'}_{number}"
 
 

@@ -8,8 +8,12 @@ from enum import Enum
 
 FAILURE_THRESHOLD = 5
 """Consecutive failures that open the breaker."""
-MIN_RATE_CALLS, MAX_FAILURE_RATE, RATE_WINDOW_S = 20, 0.5, 30
-"""The breaker opens if at least this rate of at least this many calls fails within this time."""
+MAX_FAILURE_RATE = 0.5
+"""The share of failed calls that opens the breaker."""
+MIN_RATE_CALLS = 20
+"""The share of failed calls counts only if there were at least this many calls."""
+RATE_WINDOW_S = 30
+"""The time in seconds in which calls are counted for the share of failed calls."""
 OPEN_S = 10
 """Seconds until the breaker is half-open, and until a probe without a result is given up."""
 
@@ -36,10 +40,6 @@ class Breaker:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self.open_until else BreakerState.HALF_OPEN
 
-    def is_blocking(self, now: float) -> bool:
-        """Return whether no call may be made now."""
-        return self.is_open and now < self.open_until
-
     def begin_call(self, now: float) -> bool:
         """Return whether a call may be made. If the breaker is half-open, this call is the probe."""
         if not self.is_open:
@@ -64,7 +64,7 @@ class Breaker:
         self.count(now, failed=False)
 
     def record_failure(self, now: float) -> bool:
-        """Count a call that failed. Return whether this has opened the breaker."""
+        """Count a call that failed. Return whether this has opened a closed breaker."""
         self.consecutive_failures += 1
         self.count(now, failed=True)
         if self.is_open:

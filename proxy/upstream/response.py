@@ -14,6 +14,8 @@ from proxy.upstream.read_buffer import BUFFER_BYTES
 from proxy.upstream.timeouts import Timeouts
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+RECHECK_S = 1.0
+"""Seconds between two checks while the client is slow and the provider has not kept it waiting."""
 MAX_READ_AT_ONCE_BYTES = 64 * 1024
 """Up to this length, a whole body must arrive within the idle timeout."""
 KEEPALIVE_PREFIXES = (b":", b"event: ping", b"event:ping", b'data: {"type": "ping"', b'data: {"type":"ping"')
@@ -58,6 +60,8 @@ class HttpUpstreamResponse:
         self.loop = asyncio.get_running_loop()
         self.data_due_at = started_at + timeouts.first_chunk_s
         self.ends_at = started_at + timeouts.whole_s
+        self.is_waiting = False
+        self.timer: asyncio.TimerHandle | None = None
 
     async def read(self) -> bytes:
         """Receive and return the whole body.
@@ -86,18 +90,41 @@ class HttpUpstreamResponse:
         keep-alives, arrives in time. Only the time that is spent waiting for the provider counts, so a slow
         client does not cause an idle timeout.
         """
-        while chunk := await self._next_chunk():
-            yielded_at = self.loop.time()
-            if not is_keepalive(chunk):
-                self.data_due_at = yielded_at + self.timeouts.idle_s
-            yield chunk
-            self.data_due_at += self.loop.time() - yielded_at
+        self._check_timeouts()
+        try:
+            with self.map_errors():
+                while chunk := await self._next_chunk():
+                    yielded_at = self.loop.time()
+                    if not is_keepalive(chunk):
+                        self.data_due_at = yielded_at + self.timeouts.idle_s
+                    yield chunk
+                    self.data_due_at += self.loop.time() - yielded_at
+        finally:
+            self._stop_timer()
 
     async def _next_chunk(self) -> bytes:
         """Return the next bytes; none at the end of the body."""
-        with self.map_errors():
-            async with asyncio.timeout_at(min(self.data_due_at, self.ends_at)):
-                return await self.response.content.read(BUFFER_BYTES)
+        self.is_waiting = True
+        chunk = await self.response.content.read(BUFFER_BYTES)
+        self.is_waiting = False
+        return chunk
+
+    def _check_timeouts(self) -> None:
+        """End the wait for the provider if it takes too long, or check again when it will.
+
+        One timer serves the whole stream, because a timer for each chunk costs as much as the chunk.
+        """
+        self._stop_timer()
+        now, due_at = self.loop.time(), min(self.data_due_at, self.ends_at)
+        if self.is_waiting and now >= due_at:
+            self.response.content.set_exception(UpstreamTimeout(self._timeout_reason()))
+        else:
+            check_at = due_at if due_at > now else now + min(RECHECK_S, self.timeouts.idle_s)
+            self.timer = self.loop.call_at(check_at, self._check_timeouts)
+
+    def _stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
 
     @contextmanager
     def map_errors(self) -> Iterator[None]:
@@ -120,6 +147,7 @@ class HttpUpstreamResponse:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop_timer()
         # If the response was read to its end, its connection is already in the pool. Otherwise close() drops
         # it.
         self.response.close()

@@ -36,6 +36,7 @@ from proxy.formats.neutral import (
     ApiError,
     Event,
     Failed,
+    InvalidRequest,
     InvalidUpstreamResponse,
     Request,
     RequestFacts,
@@ -236,7 +237,11 @@ class FittedPassThrough(PassThrough):
     def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
         """Return the client's body without the settings that the model rejects."""
         passed = super().render_upstream(max_tokens)
-        request = parse_request(self.client_request, self.destination.format)
+        try:
+            request = parse_request(self.client_request, self.destination.format)
+        except InvalidRequest:
+            # The gateway does not know every feature of the format. The provider responds to such a body.
+            return passed
         body, dropped = fit_body(passed.body, request, self.destination, self.quirks)
         return dataclasses.replace(passed, body=body, dropped=(*passed.dropped, *dropped))
 

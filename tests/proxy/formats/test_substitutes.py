@@ -53,6 +53,12 @@ def test_other_formats_lose_only_what_is_rejected() -> None:
     assert dropped == ("temperature",)
 
 
+def test_a_body_with_unknown_features_is_passed_on_unchanged() -> None:
+    body = {"model": "gpt-4o", "input": [{"type": "message", "role": "user", "content": 7}], "top_p": 0.5}
+    fields, dropped = sent(RESPONSES, "openai", "gpt-6-luna", body)
+    assert (fields, dropped) == ({**body, "model": "gpt-6-luna"}, ())
+
+
 @pytest.mark.parametrize("temperature", [0.2, 1])
 def test_a_body_that_fits_is_not_changed(temperature: float) -> None:
     config = {"temperature": temperature, "maxOutputTokens": 9}

@@ -1,6 +1,6 @@
 """The pages of routes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from django.contrib import messages
@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from billing.pricing import Price
 from billing.pricing.price_list import PriceList, load_price_list
 from gateway_project.dashboard.confirm import confirm
+from keys.models import ApiKey
 from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 from proxy.models import Route
@@ -55,14 +56,17 @@ def route_states(project: Project) -> list[RouteState]:
     """Return the routes of a project with their states."""
     table = load_project_routing(project.pk).table(operator_accounts_for(project))
     prices = load_price_list(project.pk)
-    return [route_state(table, prices, route) for route in Route.objects.for_project(project)]
+    keys = set(ApiKey.objects.for_project(project).values_list("public_id", flat=True))
+    return [route_state(table, prices, keys, route) for route in Route.objects.for_project(project)]
 
 
-def route_state(table: RoutingTable, prices: PriceList, route: Route) -> RouteState:
+def route_state(table: RoutingTable, prices: PriceList, keys: Set[str], route: Route) -> RouteState:
     definition = route.definition()
     targets = tuple(target_state(table, prices, target, route) for target in definition.targets)
     problems = checked(table, route_from(table, definition, is_projects=True)).problems
-    return RouteState(route, targets, tuple(conditions(definition.rule)), problems)
+    deleted = [key for key in definition.rule.keys if key not in keys]
+    missing = [f"Its rule names the API key {key}, which was deleted." for key in deleted]
+    return RouteState(route, targets, tuple(conditions(definition.rule)), (*problems, *missing))
 
 
 def target_state(

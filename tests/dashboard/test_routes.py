@@ -160,6 +160,14 @@ def test_a_route_that_lost_its_credential_is_shown_as_invalid(
     assert "badge--danger" in page and "It needs a credential for OpenAI." in page
 
 
+def test_a_route_whose_key_was_deleted_is_shown_as_invalid(
+    project: Project, credential: Credential, key: ApiKey, alice: User
+) -> None:
+    create(alice, project, rule_keys=key.public_id)
+    key.delete()
+    assert f"Its rule names the API key {key.public_id}, which was deleted." in listing(alice, project)
+
+
 def test_a_retiring_target_is_named_with_its_day(
     project: Project, credential: Credential, alice: User
 ) -> None:

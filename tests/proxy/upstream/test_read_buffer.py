@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from proxy.upstream.client import HttpUpstreamClient
-from proxy.upstream.read_buffer import BUFFER_BYTES, READ_BYTES
+from proxy.upstream.read_buffer import BUFFER_BYTES, READ_BYTES, BoundedReader
 from proxy.upstream.timeouts import Timeouts
 from tests.support.upstream_server import LocalUpstream
 
@@ -36,6 +36,9 @@ async def test_a_slow_reader_stores_a_bounded_part(
 ) -> None:
     upstream.handler = send_much
     reply = await client.request("POST", f"{upstream.url}/chat/completions", b"{}", {}, trusted=True)
+    connection = reply.response.connection
+    assert connection is not None and connection.transport is not None
+    assert isinstance(connection.transport.get_protocol(), BoundedReader)
     content, stored, received = reply.response.content, [], bytearray()
     async with reply:
         async for chunk in reply.chunks():

@@ -28,6 +28,7 @@ from proxy.routing.routes.latency import latency_averages
 from proxy.routing.targets import Candidate, Target
 from proxy.upstream.failures import FailureClass
 
+TOO_MANY_REQUESTS = 429
 Result = OpenStream | WholeResponse | CallFailed | InvalidRequest
 """The result of a call. An exception is raised only if no other call follows."""
 
@@ -151,10 +152,10 @@ class AttemptSequence:
         """Record a failed call and wait until the next one may begin. Return False if it was the last one."""
         spent_nano = self.spent_nano + (failure.charge.cost_nano if failure.charge else 0)
         number, candidates = self.admitted.number + 1, self.admitted.planned.candidates
-        following, delay_s = None, self.retry_delay_s(failure)
-        if delay_s is not None:
+        following, is_retry, delay_s = self.other_credential(failure, number, spent_nano), False, None
+        if following is None and (delay_s := self.retry_delay_s(failure)) is not None:
             following = self.admitted.for_call(number, candidates, spent_nano)
-        is_retry = following is not None
+            is_retry = following is not None
         if following is None:
             following = self.choose(number, self.fallbacks(failure), spent_nano)
         if following is None:
@@ -167,6 +168,18 @@ class AttemptSequence:
             await self.wait(delay_s)
         self.admitted = following
         return True
+
+    def other_credential(self, failure: Failure, number: int, spent_nano: int) -> Admitted | None:
+        """Return the permission to call the same model with the next credential after a 429; None if not.
+
+        The rate limit is that of a credential, so the next one need not wait.
+        """
+        failed, *others = self.admitted.planned.candidates
+        is_rate_limited = failure.kind is FailureClass.RETRY and failure.status == TOO_MANY_REQUESTS
+        if not is_rate_limited or not others or not is_same_model(failed.target, others[0].target):
+            return None
+        following = self.admitted.for_call(number, tuple(others), spent_nano)
+        return following if following is not None and self.begin_call(others[0]) else None
 
     def retry_delay_s(self, failure: Failure) -> float | None:
         """Return the seconds until the same target may be called again; None if it may not."""
@@ -267,3 +280,8 @@ class AttemptSequence:
             self.target_health.record_success(health.clock())
         elif outcome is Outcome.UPSTREAM_ERROR:
             self.target_health.record_outage(health.clock(), error)
+
+
+def is_same_model(target: Target, other: Target) -> bool:
+    """Return whether two targets are the same model of one provider."""
+    return (target.model, target.account.provider) == (other.model, other.account.provider)

@@ -179,6 +179,28 @@ def test_a_long_delay_goes_to_the_next_target(
     assert chat(gateway).status_code == 200 and (first.calls, second.calls) == (1, 1)
 
 
+def test_the_next_credential_is_called_at_once_after_a_rate_limit(
+    gateway: httpx.Client, targets: FaultyTargets
+) -> None:
+    targets.retries = 3
+    limited = status(429, retry_after="9")
+    first, second = targets.add("a", limited, model="m"), targets.add("b", limited, succeed, model="m")
+    targets.add("c", model="m")
+    response = chat(gateway)
+    assert "Hello from c" in response.text and response.elapsed.total_seconds() < 8
+    assert (first.calls, second.calls) == (1, 1)
+
+
+def test_the_last_credential_is_retried_after_a_rate_limit(
+    gateway: httpx.Client, targets: FaultyTargets
+) -> None:
+    targets.retries = 1
+    limited = status(429, retry_after="0")
+    first, second = targets.add("a", limited, model="m"), targets.add("b", limited, succeed, model="m")
+    assert "Hello from b" in chat(gateway).text
+    assert (first.calls, second.calls) == (1, 2)
+
+
 def test_a_disconnect_ends_the_wait_for_a_retry(gateway: httpx.Client, targets: FaultyTargets) -> None:
     targets.retries = 3
     target = targets.add("a", status(500, retry_after="9"))

@@ -28,9 +28,8 @@ PENALTY_SETTINGS = frozenset({"presence_penalty", "frequency_penalty"})
 ALL_SERVER_TOOLS = frozenset({"web_search", "web_fetch", "code_execution"})
 
 CATALOG = (
-    # platform.openai.com/docs/api-reference: chat/create, responses/create. `capabilities.py` of both formats
-    # contains the settings that OpenAI's reasoning models or Anthropic's newest models reject, because these
-    # depend on the model's name.
+    # platform.openai.com/docs/api-reference: chat/create, responses/create. Settings that only some models
+    # reject are in `proxy/formats/constraints/rows/`, because they depend on the model's name.
     Provider(
         OPENAI,
         "OpenAI",

@@ -104,7 +104,7 @@ def read_errors(project_id: int, snapshot: queries.RedisSnapshot) -> Iterator[Mi
         yield Mismatch("I5", subject, "whole numbers", amounts)
     for window in snapshot.unindexed_windows:
         yield Mismatch("I5", f"budget {window.replace('/', ', window ')}: in the list of open windows", 1, 0)
-    if not snapshot.is_drained:
+    if not snapshot.is_registered:
         yield Mismatch("I4", f"project {project_id}: in the set of projects that are drained", 1, 0)
 
 

@@ -135,7 +135,8 @@ class BackgroundTasks:
     async def register_projects(self) -> None:
         """Add all projects to the set of projects that are drained and reaped.
 
-        A process registers a project only once. If Redis loses only this key, this task restores it.
+        A process registers a project only once. If Redis loses the set, but not its other data, this task
+        restores the set.
         """
         if await self.acquire_lease():
             async with self.drainer.record_store.transaction() as executor:

@@ -37,7 +37,7 @@ class RedisSnapshot:
     count in them.
     `unreadable_windows`: windows whose amounts are not numbers, with the amounts as text.
     `undrained_records`: records of the stream after the given stream id.
-    `is_drained`: the project is in the set of drained projects, or has no epoch yet.
+    `is_registered`: the project is in the set of projects that the drainer reads, or has no epoch yet.
     `live_processes`: ids of the processes that have reservations and are alive.
     """
 
@@ -46,7 +46,7 @@ class RedisSnapshot:
     unreadable_windows: list[tuple[str, str]]
     reservations: list[RedisReservation]
     undrained_records: list[UsageEntry]
-    is_drained: bool
+    is_registered: bool
     live_processes: set[str]
 
 
@@ -86,7 +86,10 @@ def reservations(project_id: int) -> list[RedisReservation]:
 
 
 def undrained_records(project_id: int) -> Iterator[UsageEntry]:
-    """Yield the records of the stream. SQL may already have some of them that are not trimmed yet."""
+    """Yield the records of the stream.
+
+    SQL may already have some of them, because the stream is trimmed only after the commit.
+    """
     start = "-"
     with redis_errors() as redis:
         while page := redis.xrange(stream_key(project_id), start, "+", PAGE_SIZE):
@@ -108,10 +111,10 @@ def read_snapshot(project_id: int, after_id: str, windows: Sequence[str]) -> Red
             return None
         has_epoch, rows = found
         reserved = list(starmap(RedisReservation.parse, open.items()))
-        is_drained = not has_epoch or bool(redis.sismember(PROJECTS_KEY, project_id))
+        is_registered = not has_epoch or bool(redis.sismember(PROJECTS_KEY, project_id))
         live = live_processes(redis, {each.process_id for each in reserved})
     entries = [entry_from_fields(list(fields.values())) for _, fields in records]
-    snapshot = RedisSnapshot([], [], [], reserved, entries, is_drained, live)
+    snapshot = RedisSnapshot([], [], [], reserved, entries, is_registered, live)
     for window, is_indexed, spent, amount in rows:
         add_window(snapshot, window.decode(), spent, amount)
         if not is_indexed:

@@ -109,7 +109,10 @@ class Lookup:
             self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Raise an error in the waiting task, but not a cancellation, because it would cancel that task."""
+        """Raise an error in the waiting task.
+
+        A cancellation would cancel that task, so OSError is raised in place of it.
+        """
         if not self.future.done():
             self.future.set_exception(
                 error if isinstance(error, Exception) else OSError("the lookup was cancelled")
@@ -239,7 +242,7 @@ def decode_entries(texts: Iterable[str | bytes]) -> Iterator[UsageEntry]:
         except (ValueError, msgspec.MsgspecError) as error:
             log.error(
                 "record_unreadable",
-                message="A record in Redis cannot be read. It is only in this line of the log.",
+                message="A record in Redis cannot be read. This log line has its only copy.",
                 error=str(error),
                 record=text,
             )

@@ -39,7 +39,7 @@ def new_id(prefix: str) -> str:
 
 
 def is_own_id(item_id: Any) -> bool:
-    """Return whether the gateway has generated an id, so that OpenAI does not know it."""
+    """Return whether the gateway has generated this id. OpenAI does not know such ids."""
     return OWN_ID in as_str(item_id)
 
 
@@ -102,7 +102,7 @@ def parse_citations(annotations: Any) -> list[Citation]:
 
 
 def parse_citation(annotation: dict[str, Any]) -> Citation | None:
-    """Return the citation of a web page, or None. A cited file has no URL, because only OpenAI knows it."""
+    """Return the citation of a web page; None for a cited file, which is stored at OpenAI and has no URL."""
     url, title = as_str(annotation.get("url")), as_str(annotation.get("title"))
     start, end = (
         place if isinstance(place := annotation.get(name), int) else None

@@ -91,7 +91,7 @@ class Drainer:
                 except (DataError, IntegrityError) as error:
                     log.error(
                         "record_rejected_by_sql",
-                        message="The database rejects a record. It is only in this line of the log.",
+                        message="The database rejects a record. This log line has its only copy.",
                         error=str(error),
                         entry=entry,
                     )

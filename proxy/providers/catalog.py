@@ -1,6 +1,6 @@
 """The catalog of providers: URLs, formats, authentication, quirks and prices as data.
 
-The comment of each row names the vendor's documents that the row follows.
+The comment of a vendor's row names the documents that the row follows.
 """
 
 from proxy.formats.quirks import Quirks
@@ -29,7 +29,7 @@ ALL_SERVER_TOOLS = frozenset({"web_search", "web_fetch", "code_execution"})
 
 CATALOG = (
     # platform.openai.com/docs/api-reference: chat/create, responses/create. Settings that only some models
-    # reject are in `proxy/formats/constraints/rows/`, because they depend on the model's name.
+    # reject are in `proxy/formats/constraints/`, because they depend on the model's name.
     Provider(
         OPENAI,
         "OpenAI",

@@ -1,6 +1,7 @@
 """Features of models, by their names: whether they accept images and tools, and their limits.
 
-The features are those that the vendors' model pages state. For other names, they are not known.
+Vendors' model pages state the features, and genai-prices has the size of the context. They are not known for
+models of other names.
 """
 
 import re

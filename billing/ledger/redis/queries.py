@@ -58,7 +58,7 @@ class Backlog:
 
 
 def project_ids() -> list[int]:
-    """Return the ids of all projects that have data in Redis."""
+    """Return the ids of the projects that the drainer and the reaper read."""
     with redis_errors() as redis:
         return sorted(int(project_id) for project_id in redis.smembers(PROJECTS_KEY))
 

@@ -25,7 +25,7 @@ from proxy.formats.tool_calls import unwrap_free_text
 
 PARAGRAPH_BREAK = "\n\n"
 OWN_ID = "gateway"
-"""A text in every id that the gateway generates.
+"""A text in every id that the gateway generates for an item of a response.
 
 OpenAI's ids consist of a prefix and hexadecimal digits.
 """

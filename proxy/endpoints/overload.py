@@ -47,5 +47,5 @@ def claimed_project(request: GatewayRequest) -> str:
 
 
 async def receive_nothing() -> ASGIMessage:
-    """Raise an error: the body of a shed request is never received."""
-    raise NotImplementedError
+    """Raise RuntimeError, because the body of a shed request is not received."""
+    raise RuntimeError("the body of a shed request is not received")

@@ -121,6 +121,8 @@ def test_a_hung_database_delays_a_response_for_a_bounded_time(
     begin(gateway, RESPONSES)
     assert 0.3 <= time.monotonic() - begun < 3
     monkeypatch.setattr(account_ids, "STORE_TIMEOUT_S", 20)
+    # The poll of the config version still succeeds and would mark the database as up again.
+    monkeypatch.setattr(database_health, "mark_up", lambda: None)
     monkeypatch.setattr(database_health, "is_down", True)
     begun = time.monotonic()
     begin(gateway, RESPONSES)

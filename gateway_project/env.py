@@ -49,6 +49,7 @@ class Environment(BaseSettings):
     gateway_public_url: str = ""
     dashboard_url: str = ""
     gateway_data_dir: Path = BASE_DIR / "var"
+    gateway_static_dir: Path | None = None
     gateway_debug: bool = False
     gateway_log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway_drain_s: float = Field(0, ge=0)
@@ -291,6 +292,11 @@ class Environment(BaseSettings):
     @property
     def listens_on_loopback_only(self) -> bool:
         return self.gateway_host in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def static_root(self) -> Path:
+        """Directory of the collected static files."""
+        return (self.gateway_static_dir or self.gateway_data_dir / "static").absolute()
 
     @property
     def sqlite_path(self) -> Path:

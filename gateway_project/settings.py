@@ -210,7 +210,7 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 
 STATIC_URL = "/static/"
-STATIC_ROOT = ENV.gateway_data_dir / "static"
+STATIC_ROOT = ENV.static_root
 STATICFILES_DIRS = [BASE_DIR / "static"]
 # Until static files are collected (dashboard/static_files.py), and in development, source files are served.
 SERVESTATIC_USE_FINDERS = True

@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.templatetags.static import static
-from django.test import Client
+from django.test import Client, override_settings
 from pytest_django import Settings
 
 from gateway_project.dashboard import static_files
@@ -21,6 +21,20 @@ HASHED_STYLESHEET = re.compile(r"/static/css/app\.[0-9a-f]{12}\.css")
 def static_root(settings: Settings, tmp_path: Path) -> Path:
     settings.STATIC_ROOT = tmp_path / "static"
     return tmp_path / "static"
+
+
+@pytest.fixture(scope="module")
+def collected_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Collect the files once for all tests that do not change them."""
+    root = tmp_path_factory.mktemp("collected") / "static"
+    with override_settings(STATIC_ROOT=root):
+        static_files.collect_if_changed()
+    return root
+
+
+@pytest.fixture
+def collected(settings: Settings, collected_files: Path) -> None:
+    settings.STATIC_ROOT = collected_files
 
 
 def content_of(client: Client, url: str) -> str:
@@ -46,8 +60,8 @@ def test_source_files_are_served_until_they_are_collected(client: Client, static
     assert not static_root.exists()
 
 
-def test_collected_stylesheet_holds_its_parts_in_order(static_root: Path) -> None:
-    static_files.collect_if_changed()
+@pytest.mark.usefixtures("collected")
+def test_collected_stylesheet_holds_its_parts_in_order() -> None:
     url = static("css/app.css")
     assert HASHED_STYLESHEET.fullmatch(url)
     content = content_of(Client(), url)
@@ -55,8 +69,8 @@ def test_collected_stylesheet_holds_its_parts_in_order(static_root: Path) -> Non
     assert content.index("@layer reset, base") < content.index(":root") < content.index(".landing {")
 
 
-def test_hashed_files_are_immutable(static_root: Path) -> None:
-    static_files.collect_if_changed()
+@pytest.mark.usefixtures("collected")
+def test_hashed_files_are_immutable() -> None:
     client = Client()
     for name in ("css/app.css", "js/menu.js", "img/icons.svg", "admin/css/base.css"):
         response = client.get(static(name))
@@ -71,18 +85,14 @@ def test_the_collectstatic_command_collects_as_the_start_does(static_root: Path)
     assert HASHED_STYLESHEET.fullmatch(static("css/app.css"))
 
 
-def test_files_are_collected_again_only_after_a_change(
-    static_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    static_files.collect_if_changed()
+@pytest.mark.usefixtures("collected")
+def test_files_are_collected_again_only_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(static_files, "call_command", pytest.fail)
     static_files.collect_if_changed()
 
 
-def test_collected_files_of_another_version_are_not_used(
-    static_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    static_files.collect_if_changed()
+@pytest.mark.usefixtures("collected")
+def test_collected_files_of_another_version_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(static_files, "source_fingerprint", lambda: "another version")
     assert static_files.StaticFilesStorage().url("css/app.css") == "/static/css/app.css"
 

@@ -21,6 +21,8 @@ from tests.support.environment import TRANSPARENT
 START_S = 90
 """Maximum time for a start, which migrates an empty database. A loaded machine needs this long."""
 ROOT = Path(__file__).resolve().parent.parent.parent
+STATIC_FILES = ROOT / "var" / "static-of-tests"
+"""Shared by all gateways of the tests, because collecting and compressing the files takes seconds."""
 
 
 def free_port() -> int:
@@ -43,6 +45,7 @@ class GatewayProcess:
             "HOME": str(data),
             "AI_GATEWAY_ENV_FILE": "/dev/null",
             "PYTHONPATH": str(ROOT),
+            "GATEWAY_STATIC_DIR": str(STATIC_FILES),
             **TRANSPARENT,
         }
         self.environment = {**inherited, "GATEWAY_DATA_DIR": str(data), "PORT": str(self.port), **variables}

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 
 from billing.form_fields import UsdField
-from billing.models import Budget, Mode, Webhook
+from billing.models import Budget, Webhook
 from billing.models.budgets import default_thresholds, validate_thresholds
 from keys.models import ApiKey
 from projects.models import Membership, Project, User
@@ -102,8 +102,6 @@ class BudgetForm(BudgetFieldsForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if cleaned.get("limit_nano") == 0 and cleaned.get("mode") not in (None, Mode.HARD):
-            self.add_error("limit_nano", "A limit of 0 is only possible for a budget that denies requests.")
         if {"key", "period", "mode"} <= set(cleaned) and self.has_duplicate(
             cleaned["key"], cleaned["period"], cleaned["mode"]
         ):

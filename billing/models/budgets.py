@@ -106,6 +106,12 @@ class Budget(models.Model):
     def __str__(self) -> str:
         return f"{format_usd(self.limit_nano)} {self.get_period_display()} for {self.key or self.project}"
 
+    def clean(self) -> None:
+        """Raise ValidationError for a limit of 0 in a budget that does not deny requests."""
+        if self.limit_nano == 0 and self.mode != Mode.HARD:
+            text = "A limit of 0 is only possible for a budget that denies requests."
+            raise ValidationError({"limit_nano": text})
+
     @property
     def owner_label(self) -> str:
         return self.key.label if self.key else "Whole project"

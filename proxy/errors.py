@@ -23,6 +23,10 @@ from proxy.http.disconnect import ClientDisconnected, RequestTimeout
 from proxy.http.request import GatewayRequest
 from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
 
+ERROR_TYPE_HEADER = "x-gateway-error-type"
+"""Header of every error with its type: one of the seven kinds of `ApiError`."""
+SERVER_ERROR = "server_error"
+
 log = structlog.get_logger()
 
 

@@ -26,7 +26,7 @@ class RelayedError:
     """A provider's error response as the client gets it.
 
     `recorded_status` is the status in the usage record. It differs from `status` if the error is reported in
-    a stream, whose status is 200.
+    a stream, whose status is 200. `kind` is that of `ApiError`.
     """
 
     status: int
@@ -34,6 +34,7 @@ class RelayedError:
     body: bytes
     code: str
     recorded_status: int
+    kind: str
 
 
 def relay(candidate: Candidate, response: UpstreamResponse, body: bytes, request_id: str) -> RelayedError:
@@ -41,13 +42,13 @@ def relay(candidate: Candidate, response: UpstreamResponse, body: bytes, request
     plan = candidate.plan
     parsed = plan.parse_error(response.status, body)
     error = with_retry_delay(for_client(parsed, candidate.target.account), response.headers)
-    headers = retry_headers(error, response.headers)
+    headers = error_headers(error, response.headers)
     if plan.passes_error(parsed, body) and not is_refused_key(parsed, candidate.target.account):
         body = redact_body(body, candidate.target.account)
-        return RelayedError(response.status, headers, body, UPSTREAM_STATUS, response.status)
+        return RelayedError(response.status, headers, body, UPSTREAM_STATUS, response.status, error.kind)
     rendered = plan.render_error(error, request_id)
     headers["content-type"] = rendered.content_type
-    return RelayedError(rendered.status, headers, rendered.body, error.code, error.status)
+    return RelayedError(rendered.status, headers, rendered.body, error.code, error.status, error.kind)
 
 
 def is_refused_key(error: ApiError, account: Account) -> bool:
@@ -92,6 +93,11 @@ def for_client(error: ApiError, account: Account) -> ApiError:
     )
     refused = ApiError(kind="server_error", code=PROVIDER_AUTH_ERROR, message=text, status=502)
     return errors.without_keys(refused)
+
+
+def error_headers(error: ApiError, upstream_headers: Mapping[str, str]) -> Headers:
+    """Return the headers with the type of the error, and when to try again."""
+    return {errors.ERROR_TYPE_HEADER: error.kind, **retry_headers(error, upstream_headers)}
 
 
 def retry_headers(error: ApiError, upstream_headers: Mapping[str, str]) -> Headers:

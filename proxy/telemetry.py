@@ -18,7 +18,11 @@ durations = Histogram(
     buckets=BUCKETS,
 )
 errors = Counter("proxy_errors", "Requests that failed.", ["format", "model", "provider", "error_type"])
-active = Gauge("proxy_active_requests", "Requests in flight.", ["format"])
+active = Gauge(
+    "proxy_active_requests",
+    "Requests in flight. The provider is empty until a target is chosen.",
+    ["format", "provider"],
+)
 outcomes = Counter("gateway_outcomes", "Every request received, by how it ended.", ["outcome"])
 upstream_failures = Counter(
     "gateway_upstream_failures",
@@ -44,9 +48,9 @@ cache_savings = Counter("gateway_cache_saved_usd", "Cost in USD that the respons
 
 @lru_cache(maxsize=4096)
 def labelled_metrics(
-    api_family: str, model: str, provider: str, status: int, outcome: str
+    api_family: str, model: str, provider: str, status: int, outcome: str, error_type: str
 ) -> tuple[Counter, Histogram, Counter | None, Counter]:
-    failed = errors.labels(api_family, model, provider, outcome) if status >= 400 else None
+    failed = errors.labels(api_family, model, provider, error_type) if status >= 400 else None
     return (
         requests.labels(api_family, model, provider, status),
         durations.labels(api_family, model, provider),
@@ -55,9 +59,9 @@ def labelled_metrics(
     )
 
 
-@lru_cache(maxsize=16)
-def in_flight(api_family: str) -> Gauge:
-    return active.labels(api_family)
+@lru_cache(maxsize=256)
+def in_flight(api_family: str, provider: str) -> Gauge:
+    return active.labels(api_family, provider)
 
 
 def count_rejected(format: str, status: int, outcome: Outcome = Outcome.INVALID_REQUEST) -> None:
@@ -67,7 +71,7 @@ def count_rejected(format: str, status: int, outcome: Outcome = Outcome.INVALID_
     number of labels.
     """
     request_count, _, error_count, outcome_count = labelled_metrics(
-        format, "other", "", status, outcome.value
+        format, "other", "", status, outcome.value, "server_error" if status >= 500 else "invalid_request"
     )
     request_count.inc()
     outcome_count.inc()
@@ -77,22 +81,39 @@ def count_rejected(format: str, status: int, outcome: Outcome = Outcome.INVALID_
 
 def request_started(api_family: str) -> None:
     """Count a request that has arrived."""
-    in_flight(api_family).inc()
+    in_flight(api_family, "").inc()
+
+
+def request_routed(api_family: str, provider: str) -> None:
+    """Count a request in flight at the provider of its first target."""
+    in_flight(api_family, "").dec()
+    in_flight(api_family, provider).inc()
 
 
 def request_finished(
-    api_family: str, model: str, provider: str, outcome: str, status: int, seconds: float
+    api_family: str,
+    model: str,
+    provider: str,
+    outcome: str,
+    status: int,
+    error_type: str,
+    seconds: float,
+    routed_provider: str,
 ) -> None:
-    """Count a request that has ended; `seconds` is its duration."""
+    """Count a request that has ended.
+
+    `seconds` is its duration. `routed_provider` is the argument of `request_routed`, or empty if the request
+    was not routed.
+    """
     request_count, duration_histogram, error_count, outcome_count = labelled_metrics(
-        api_family, model, provider, status, outcome
+        api_family, model, provider, status, outcome, error_type if status >= 400 else ""
     )
     request_count.inc()
     duration_histogram.observe(seconds)
     outcome_count.inc()
     if error_count is not None:
         error_count.inc()
-    in_flight(api_family).dec()
+    in_flight(api_family, routed_provider).dec()
 
 
 def upstream_call_failed(provider: str, failure: str) -> None:

@@ -159,7 +159,7 @@ async def relay_body(
         return
     refusal, account = parse_error(response.status, body), located.account
     error = relayed_errors.for_client(refusal, account)
-    headers |= relayed_errors.retry_headers(error, response.headers)
+    headers |= relayed_errors.error_headers(error, response.headers)
     if not relayed_errors.is_refused_key(refusal, account):
         relayed = Response(response.status, headers, relayed_errors.redact_body(body, account))
         await free.respond(relayed, relayed_errors.UPSTREAM_STATUS)
@@ -184,7 +184,9 @@ async def relay_stream(
             event = meter.render_error_event(failure.api_error, located.caller.received.request_id)
             if not await client.send_final(event):
                 writer.abandon()
-            return RequestResult(failure.outcome, failure.status, failure.api_error.code)
+            return RequestResult(
+                failure.outcome, failure.status, failure.api_error.code, error_type=failure.api_error.kind
+            )
     finally:
         client.close()
     return RequestResult(Outcome.OK, response.status)

@@ -86,7 +86,8 @@ class FreeRequest:
         limits = await rate_limit_headers(self.progress, outcome)
         headers = {**self.progress.headers(), **limits, **response.headers}
         self.writer.respond(Response(response.status, headers, response.body))
-        self.result = RequestResult(outcome, response.status, error_code)
+        error_type = response.headers.get(errors.ERROR_TYPE_HEADER, "")
+        self.result = RequestResult(outcome, response.status, error_code, error_type=error_type)
 
 
 @asynccontextmanager

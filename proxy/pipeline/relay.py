@@ -73,7 +73,11 @@ def relay_error(admitted: Admitted, attempted: WholeResponse, writer: ResponseWr
     headers = client_headers(admitted, attempted.response, attempted.dropped) | relayed.headers
     writer.respond(Response(relayed.status, headers, relayed.body))
     return RequestResult(
-        Outcome.UPSTREAM_ERROR, relayed.recorded_status, relayed.code, dropped=attempted.dropped
+        Outcome.UPSTREAM_ERROR,
+        relayed.recorded_status,
+        relayed.code,
+        dropped=attempted.dropped,
+        error_type=relayed.kind,
     )
 
 
@@ -297,6 +301,7 @@ class StreamRelay:
             charged,
             self.first_token_at,
             dropped=self.opened.dropped,
+            error_type="" if error is None else error.api_error.kind,
             is_deferred=is_deferred,
             was_background=self.is_stored and not is_deferred,
         )

@@ -61,7 +61,7 @@ async def respond_with_error(progress: Progress, error: Failure, writer: Respons
         headers |= errors.rate_limit_headers(error.rate_limit_status)
     else:
         headers |= await rate_limit_headers(progress, result.outcome)
-    headers |= {"content-type": "application/json", **shown.headers}
+    headers |= {**error_headers(shown), **shown.headers}
     received = received_of(progress)
     body = ERROR_RENDERERS[received.operation.format](shown.api_error, received.request_id)
     writer.respond(Response(result.status, headers, body))
@@ -74,10 +74,15 @@ def unrecorded_error(request: GatewayRequest, error: GatewayError, format: str) 
     headers = {
         "x-request-id": request_id,
         "x-content-type-options": "nosniff",
-        "content-type": "application/json",
+        **error_headers(error),
         **error.headers,
     }
     return Response(error.status, headers, ERROR_RENDERERS[format](error.api_error, request_id))
+
+
+def error_headers(error: GatewayError) -> Headers:
+    """Return the headers of every error of the gateway."""
+    return {"content-type": "application/json", errors.ERROR_TYPE_HEADER: error.api_error.kind}
 
 
 def result_of(error: Failure) -> tuple[RequestResult, GatewayError]:
@@ -104,6 +109,7 @@ def result_of(error: Failure) -> tuple[RequestResult, GatewayError]:
         charge,
         blocking_budget_id=budget_id,
         dropped=dropped,
+        error_type=shown.api_error.kind,
         is_recorded=isinstance(error, ReservationInterrupted),
     )
     return result, shown

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from billing.ledger import UsageEntry
 from keys.authentication import Principal
 from projects.redaction import contains_key, redact
-from proxy import errors
+from proxy import errors, telemetry
 from proxy.errors import GatewayError
 from proxy.formats.codec import ClientRequest
 from proxy.formats.neutral import InvalidRequest, UnsupportedFeature
@@ -39,6 +39,11 @@ class Routed:
     def target(self) -> Target:
         """Return the first target: its price applies, and it is called first."""
         return self.targets[0]
+
+    @property
+    def provider(self) -> str:
+        """Return the provider of the first target."""
+        return self.target.account.provider.slug
 
     def headers(self, target: Target | None = None) -> Headers:
         """Return the caller's headers, those of the resolution, and those that name the target.
@@ -92,7 +97,9 @@ async def route(parsed: Parsed[ClientRequest]) -> Routed:
     """
     principal, model = parsed.caller.principal, parsed.client_request.facts.model
     check_model_name(principal, model)
-    return Routed(parsed, await resolve_for(parsed))
+    routed = Routed(parsed, await resolve_for(parsed))
+    telemetry.request_routed(parsed.caller.received.operation.api_family, routed.provider)
+    return routed
 
 
 async def resolve_for(parsed: Parsed[ClientRequest]) -> Resolution:

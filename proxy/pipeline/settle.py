@@ -12,7 +12,7 @@ from billing.ledger import UsageEntry
 from billing.models import Outcome
 from billing.money import decimal_usd
 from projects.redaction import redact
-from proxy import telemetry
+from proxy import errors, telemetry
 from proxy.http.cancellation import outliving_cancellation
 from proxy.http.load_shedder import load_shedder
 from proxy.pipeline.account_ids import LocatedResponse
@@ -23,12 +23,15 @@ from proxy.pipeline.background.deferral import discard
 from proxy.pipeline.charges import Charge, warn_of_unknown_tier
 from proxy.pipeline.parse import Parsed
 from proxy.pipeline.route import Planned, Routed
+from proxy.routing import config_file
 from proxy.routing.targets import Target
 
 Recorded = Authenticated | LocatedResponse | Parsed[Any] | Routed | Planned | Admitted | AttemptSequence
 """Stages of a request for which a usage record is written."""
 Progress = Received | Recorded
 """The last stage that a request has reached."""
+
+OTHER_MODEL = "other"
 
 log = structlog.get_logger()
 
@@ -39,6 +42,7 @@ class RequestResult:
 
     `charge` is None if nothing is billed. `first_token_at` is a value of `time.perf_counter`.
     `blocking_budget_id` is the budget that denied the request. `dropped` names the dropped settings.
+    `error_type` is the kind of the error (see `ApiError`); if it is empty, a failure is a `server_error`.
     `is_recorded` is true if the ledger itself has written the record. `is_deferred` is true if the response
     continues in the background; the record is written when it has ended. `was_background` is true if the
     response was stored as a background response, but ended before the request did. `saved_nano` is the cost
@@ -52,6 +56,7 @@ class RequestResult:
     first_token_at: float | None = None
     blocking_budget_id: int | None = None
     dropped: tuple[str, ...] = ()
+    error_type: str = ""
     is_recorded: bool = False
     is_deferred: bool = False
     was_background: bool = False
@@ -94,7 +99,9 @@ async def settle(progress: Progress, result: RequestResult) -> None:
         provider,
         result.outcome.value,
         result.status,
+        result.error_type or errors.SERVER_ERROR,
         seconds,
+        routed_provider(progress),
     )
 
 
@@ -170,28 +177,54 @@ def caller_of(progress: Recorded) -> Authenticated:
             return progress.admitted.planned.routed.parsed.caller
 
 
-def labels(progress: Progress) -> tuple[str, str]:
-    """Return the model and the provider for metrics.
+def routed_of(progress: Progress) -> Routed | None:
+    """Return the `Routed` stage of a request; None if it has not reached it."""
+    match progress:
+        case Routed():
+            return progress
+        case Planned():
+            return progress.routed
+        case Admitted():
+            return progress.planned.routed
+        case AttemptSequence():
+            return progress.admitted.planned.routed
+        case _:
+            return None
 
-    Models without a price share one label, because clients can send any name.
-    """
+
+def routed_provider(progress: Progress) -> str:
+    """Return the provider of the target that was first chosen; empty if none was chosen yet."""
+    routed = routed_of(progress)
+    return "" if routed is None else routed.provider
+
+
+def labels(progress: Progress) -> tuple[str, str]:
+    """Return the model and the provider for metrics."""
     match progress:
         case LocatedResponse():
-            return "other", progress.account.provider.slug
+            return OTHER_MODEL, progress.account.provider.slug
         case Routed():
-            return target_labels(progress.target)
+            return target_labels(progress, progress.target)
         case Planned():
-            return target_labels(progress.candidate.target)
+            return target_labels(progress.routed, progress.candidate.target)
         case Admitted():
-            return target_labels(progress.planned.candidate.target)
+            return target_labels(progress.planned.routed, progress.planned.candidate.target)
         case AttemptSequence():
-            return target_labels(progress.admitted.planned.candidate.target)
+            return labels(progress.admitted)
         case _:
-            return "other", ""
+            return OTHER_MODEL, ""
 
 
-def target_labels(target: Target) -> tuple[str, str]:
-    return target.model if target.price else "other", target.account.provider.slug
+def target_labels(routed: Routed, target: Target) -> tuple[str, str]:
+    """Return the labels of a target.
+
+    A model has a label of its own if it has a price, or if the operator has configured its name. All others
+    share one label, because clients can send any name.
+    """
+    provider, requested = target.account.provider.slug, routed.parsed.client_request.facts.model
+    if target.price:
+        return target.model, provider
+    return requested if config_file.load().has_model(requested) else OTHER_MODEL, provider
 
 
 def log_request(

@@ -158,6 +158,10 @@ class OperatorConfig(msgspec.Struct, frozen=True):
         """Return the timeout in seconds."""
         return parse_duration(self.timeout)
 
+    def has_model(self, name: str) -> bool:
+        """Return whether the operator has configured a model with this name."""
+        return name in self.models_by_name or name in self.model_urls
+
 
 @lru_cache(maxsize=1)
 def load() -> OperatorConfig:

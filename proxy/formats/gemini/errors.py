@@ -169,8 +169,8 @@ def render_error(api_error: ApiError, request_id: str) -> bytes:
 def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
     """Render an error in Google's format.
 
-    The request id is in the field in which Google sends its own request ids. `reason` is the gateway's error
-    code in upper case, like Google's reasons.
+    The request id is in the field in which Google sends its own request ids, and in `request_id`. `reason` is
+    the gateway's error code in upper case, like Google's reasons.
     """
     error = with_context_length_words(error, CONTEXT_LENGTH_WORDS)
     details: list[dict[str, Any]] = [
@@ -189,7 +189,8 @@ def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
     if request_id:
         details.append({"@type": f"{TYPE_URL_PREFIX}RequestInfo", "requestId": request_id})
     name = ERRORS.for_status(error.status).name
-    return {"code": error.status, "message": error.message, "status": name, "details": details}
+    rendered = {"code": error.status, "message": error.message, "status": name, "details": details}
+    return rendered | ({"request_id": request_id} if request_id else {})
 
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:

@@ -10,6 +10,7 @@ from proxy.formats.codec import ClientRequest
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.gemini.count_tokens import CountTokensRequest as GeminiCountTokensRequest
 from proxy.formats.json_body import set_model
+from proxy.formats.openai_chat import envelope
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_responses.compaction import CompactRequest
@@ -37,7 +38,8 @@ class Operation:
     money, so it is reserved and settled. A `convertible` operation can be converted for providers of other
     formats. `other_methods` are the methods of other operations at the same URL. Responses of a `cacheable`
     operation may be cached. With `cached_by_default`, they are cached even if neither the request nor its
-    project asks for it.
+    project asks for it. With `has_envelope`, the client gets responses in the `{success, data}` envelope. Its
+    settings are then fitted to the model, even if the client has named it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Operation:
     convertible: bool = False
     cacheable: bool = False
     cached_by_default: bool = False
+    has_envelope: bool = False
     other_methods: tuple[str, ...] = ()
 
     @property
@@ -58,6 +61,11 @@ class Operation:
         """
         own = ("GET", "HEAD") if self.method == "GET" else (self.method,) if self.method else ()
         return (*own, *self.other_methods)
+
+    @property
+    def error_format(self) -> str:
+        """Return the format of errors that no writer converts."""
+        return GATEWAY_FORMAT if self.has_envelope else self.format
 
     @property
     def api_family(self) -> str:
@@ -104,6 +112,13 @@ def for_deployment(operation: BodyOperation[ClientRequest]) -> BodyOperation[Cli
     return replace(operation, parse=parse)
 
 
+def in_envelope(
+    operation: BodyOperation[ClientRequest], parse: Callable[..., ClientRequest]
+) -> BodyOperation[ClientRequest]:
+    """Return the operation for clients of the `{success, data}` envelope."""
+    return replace(operation, parse=parse, cached_by_default=True, has_envelope=True)
+
+
 CHAT_COMPLETIONS = generation_operation(
     "chat", "post:/openai/v1/chat/completions", openai_chat.FORMAT, openai_chat.ChatRequest
 )
@@ -119,6 +134,8 @@ GENERATE_CONTENT = generation_operation(
 EMBEDDINGS = embedding_operation(
     "embeddings", "post:/openai/v1/embeddings", openai_chat.FORMAT, CreateEmbeddingRequest
 )
+ENVELOPED_CHAT = in_envelope(CHAT_COMPLETIONS, envelope.EnvelopedChatRequest)
+ENVELOPED_EMBEDDINGS = in_envelope(EMBEDDINGS, envelope.EnvelopedEmbeddingRequest)
 COMPLETIONS: BodyOperation[ClientRequest] = BodyOperation(
     "completions",
     "post:/openai/v1/completions",

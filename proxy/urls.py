@@ -10,6 +10,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from proxy.endpoints import (
     cache,
     count_tokens,
+    enveloped,
     generate,
     health,
     logs,
@@ -91,6 +92,8 @@ urlpatterns = [
     *under(("openai/", ""), AZURE_DEPLOYMENTS),
     *under(ANTHROPIC_PREFIXES, [*ANTHROPIC_MESSAGES, *ANTHROPIC_MODELS]),
     *under(GEMINI_PREFIXES, [*GEMINI_ACTIONS, *GEMINI_MODELS]),
+    path("api/v1/completions/chat", enveloped.chat),
+    path("api/v1/completions/embeddings", enveloped.embeddings),
     path("api/v1/usage/stats", usage.usage_stats),
     path("api/v1/usage/costs", usage.usage_costs),
     path("api/v1/usage/budget", usage.usage_budget),

@@ -32,7 +32,7 @@ def shed(method: str, path: str, query_string: bytes, headers: list[tuple[bytes,
         return None
     load_shedder.shed_counts[reason] += 1
     telemetry.count_rejected(view.operation.api_family, OVERLOADED.status, Outcome.SHED)
-    return unrecorded_error(request, OVERLOADED, view.operation.format)
+    return unrecorded_error(request, OVERLOADED, view.operation.error_format)
 
 
 def claimed_project(request: GatewayRequest) -> str:

@@ -67,7 +67,7 @@ def plan_request(operation: Operation, client_request: ClientRequest, target: Ta
     provider_format, quirks = account.format_for(client_format), account.provider.quirks
     destination = Destination(account.provider.slug, provider_format, target.model)
     if provider_format == client_format:
-        if target.is_substitute and operation.convertible:
+        if operation.convertible and (target.is_substitute or operation.has_envelope):
             return FittedPassThrough(client_request, destination, quirks)
         return PassThrough(client_request, destination, quirks)
     if operation.convertible:

@@ -79,7 +79,13 @@ async def resolve(principal: Principal, model: str, given: RuleInput | None = No
     """
     table = await routing_table(principal)
     prices = await price_lists.get(principal.project_id)
-    return Lookup(table, given, prices, model_life.today()).resolution(model)
+    return Lookup(table, given, prices, day_of(given)).resolution(model)
+
+
+def day_of(given: RuleInput | None) -> dt.date:
+    """Return the day whose models serve a request: a later one if the gateway has chosen the model."""
+    is_default = given is not None and "model" in given.client_request.facts.default_settings
+    return model_life.today() + model_life.EARLY if is_default else model_life.today()
 
 
 async def routing_table(principal: Principal) -> RoutingTable:

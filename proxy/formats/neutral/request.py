@@ -94,7 +94,8 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     allow other models to generate a part of the response. `writes_12h_cache` is true if the request may ask
     OpenAI to cache its prompt for 12 hours, which costs more. `fixed_max_output` is the maximum output of a
     response if no field of the request limits it. `is_background` is true if the provider continues the
-    response after the request has ended.
+    response after the request has ended. `default_settings` are the fields that the client left out and the
+    gateway has set.
     """
 
     model: str
@@ -112,3 +113,4 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     writes_12h_cache: bool = False
     fixed_max_output: int | None = None
     is_background: bool = False
+    default_settings: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy import errors
 from proxy.errors import GatewayError
@@ -57,6 +57,8 @@ async def call(admitted: Admitted) -> OpenStream | WholeResponse:
     candidate = admitted.planned.candidate
     received = admitted.planned.routed.parsed.caller.received
     upstream = candidate.plan.render_upstream(admitted.max_tokens_to_send)
+    if defaults := candidate.plan.facts.default_settings:
+        upstream = replace(upstream, dropped=tuple(name for name in upstream.dropped if name not in defaults))
     watcher, status, started_at = received.request.disconnect_watcher, 0, 0.0
     guard: AbstractAsyncContextManager[None] = watcher
     opening_guard: AbstractAsyncContextManager[None] = nullcontext()

@@ -13,6 +13,11 @@ from proxy.routing.accounts import Account
 VENDORS = (OPENAI, ANTHROPIC, GEMINI)
 RETIREMENT_HEADER = "x-gateway-model-retirement"
 REDIRECT_HEADER = "x-gateway-redirected-from"
+EARLY = dt.timedelta(days=180)
+"""How long before its retirement day a default model is replaced by its successor.
+
+No client has named such a model, so nobody has to change a request.
+"""
 
 
 def today() -> dt.date:

@@ -80,6 +80,26 @@ def test_a_model_without_a_successor_stays_as_it_is() -> None:
     assert (found.targets[0].model, found.headers) == ("babbage-002", {RETIREMENT: "2026-09-28"})
 
 
+@pytest.mark.parametrize(
+    ("provider", "name", "successor"),
+    [
+        ("openai", "gpt-4-turbo", "gpt-5.6-sol"),
+        ("openai", "gpt-3.5-turbo", "gpt-5.6-terra"),
+        ("openai", "gpt-4", "gpt-5.6-sol"),
+        ("anthropic", "claude-3.5-sonnet", "claude-sonnet-4-6"),
+        ("anthropic", "claude-3-5-sonnet-20241022", "claude-sonnet-4-6"),
+        ("anthropic", "claude-3-opus", "claude-opus-4-8"),
+        ("anthropic", "claude-3-haiku", "claude-haiku-4-5"),
+        ("gemini", "gemini-1.5-pro", "gemini-3.8-flash"),
+        ("gemini", "gemini-2.0-flash-exp", "gemini-3.6-flash"),
+    ],
+)
+def test_names_that_people_still_use_lead_to_living_models(provider: str, name: str, successor: str) -> None:
+    found = resolution(name, (account(provider),), today=CHECKED + dt.timedelta(days=1))
+    assert (found.targets[0].model, found.headers[REDIRECT]) == (successor, name)
+    assert found.targets[0].price is not None
+
+
 def test_no_model_has_two_retirement_days() -> None:
     names = [(row.provider_id, model) for row in RETIREMENTS for model in row.models]
     assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""The type of an error is in a header and in the metrics, whichever format and whoever caused it."""
+"""The type of an error is in a header and in the metrics, in every format, for own and passed errors."""
 
 from typing import Any
 

@@ -25,7 +25,7 @@ CHAT = b'{"model": "openai/m", "messages": [{"role": "user", "content": "Hi"}]}'
 ENCODERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "deflate": zlib.compress,
-    "br": lambda data: bytes(brotli.compress(data)),
+    "br": lambda data: bytes(brotli.compress(data, quality=1)),
     "zstd": zstd.compress,
     "gzip, zstd": lambda data: zstd.compress(gzip.compress(data)),
     "identity": lambda data: data,
@@ -94,7 +94,7 @@ def test_a_corrupt_body_is_a_400_that_names_the_coding(
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 def test_a_bomb_is_a_413(gateway: httpx.Client, coding: str) -> None:
-    bomb = ENCODERS[coding](bytes(300 * 2**20))
+    bomb = ENCODERS[coding](bytes(100 * 2**20))
     assert len(bomb) < 2**21
     response = post(gateway, coding, bomb)
     assert (response.status_code, response.json()["error"]["code"]) == (413, "request_too_large")

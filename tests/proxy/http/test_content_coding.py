@@ -36,7 +36,7 @@ def raw_deflate(data: bytes) -> bytes:
 
 
 def brotli_encode(data: bytes) -> bytes:
-    return bytes(brotli.compress(data))
+    return bytes(brotli.compress(data, quality=1))
 
 
 Encode = Callable[[bytes], bytes]

@@ -10,8 +10,6 @@ from openai.types.chat import ChatCompletionMessageParam
 from tests.support.live_gateway import LiveGateway
 from tests.support.upstream_server import LocalUpstream
 
-pytestmark = pytest.mark.databases
-
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi"}]
 
 

@@ -33,8 +33,6 @@ from tests.support.sdks import (
 )
 from tests.support.upstream_server import LocalUpstream
 
-pytestmark = pytest.mark.databases
-
 QUESTION: Any = {"role": "user", "content": "Hi"}
 
 

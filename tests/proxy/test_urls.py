@@ -13,8 +13,6 @@ from projects.models import Project
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 
-pytestmark = pytest.mark.databases
-
 MESSAGES = [{"role": "user", "content": "Hi"}]
 CHAT = {"model": "demo/chat", "messages": MESSAGES}
 BODIES: dict[str, dict[str, Any]] = {

@@ -58,7 +58,7 @@ def isolate() -> tempfile.TemporaryDirectory[str]:
 def one_authority(directory: Path) -> Path:
     """Write a file with one certificate authority, and return its path.
 
-    Each new client of httpx and of the SDKs reads the trusted authorities. For all those of certifi, this takes
+    Each new client of httpx and of the SDKs reads the trusted authorities. Reading all those of certifi takes
     30 ms of CPU, and no test needs them.
     """
     path = directory / "authority.pem"

@@ -19,7 +19,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-pytestmark = pytest.mark.databases
 
 CHAT = b'{"model": "openai/m", "messages": [{"role": "user", "content": "Hi"}]}'
 ENCODERS: dict[str, Callable[[bytes], bytes]] = {

@@ -43,6 +43,7 @@ from proxy.pipeline.authenticate import in_flight
 from proxy.providers.catalog import PROVIDERS
 from proxy.routing import resolve
 from proxy.routing.routes.table import RoutingTable
+from tests.support.environment import ON_SERVERS
 from tests.support.gateway_server import GatewayProcess
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
@@ -360,6 +361,7 @@ async def test_another_writer_does_not_stop_the_event_loop(ledger: SqlLedger, ke
     assert await UsageRecord.objects.acount() == 1
 
 
+@pytest.mark.skipif(ON_SERVERS, reason="starts its own gateway on SQLite")
 def test_model_routes_need_no_provider_key(tmp_path: Path, upstream: LocalUpstream) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -79,6 +79,8 @@ class Environment(BaseSettings):
 
     gateway_secret_key: str = ""
     gateway_key_pepper: str = ""
+    gateway_accepted_key_peppers: CommaList = ()
+    """Other peppers with which digests of keys were made, while the pepper is rotated."""
     gateway_encryption_keys: CommaList = ()
 
     ai_gateway_auth: Literal["required", "open"] = "required"
@@ -167,6 +169,7 @@ class Environment(BaseSettings):
 
     @field_validator(
         "gateway_signup_domains",
+        "gateway_accepted_key_peppers",
         "gateway_encryption_keys",
         "gateway_private_upstreams",
         "ai_gateway_send_operator_key",
@@ -345,7 +348,7 @@ def with_secrets(env: Environment) -> Environment:
     """
     if env.gateway_secret_key and env.gateway_key_pepper and env.gateway_encryption_keys:
         return env
-    path = env.gateway_data_dir / "secrets.json"
+    path = secrets_file(env)
     if not path.exists():
         create_private_file(path, json.dumps(new_secrets(), indent=1))
     stored = json.loads(path.read_text())
@@ -353,9 +356,15 @@ def with_secrets(env: Environment) -> Environment:
         update={
             "gateway_secret_key": env.gateway_secret_key or stored["secret_key"],
             "gateway_key_pepper": env.gateway_key_pepper or stored["key_pepper"],
+            "gateway_accepted_key_peppers": env.gateway_accepted_key_peppers
+            or tuple(stored.get("accepted_key_peppers", ())),
             "gateway_encryption_keys": env.gateway_encryption_keys or tuple(stored["encryption_keys"]),
         }
     )
+
+
+def secrets_file(env: Environment) -> Path:
+    return env.gateway_data_dir / "secrets.json"
 
 
 def new_secrets() -> dict[str, str | list[str]]:

@@ -5,13 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+import structlog
 from django.db import Error as DatabaseError
 
 from keys import scopes, tokens
 from keys.auth_throttle import auth_failures
 from keys.models import ApiKey
 from projects.config_cache import ConfigCache
+from projects.db.executor import run_query
+from projects.db.health import database_health
 from projects.models import ANONYMOUS_SLUG
+
+log = structlog.get_logger()
 
 
 class AuthenticationFailed(Exception):
@@ -102,7 +107,22 @@ async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
     if token is None or principal is None or not principal.key.verify(token) or principal.has_expired:
         auth_failures.record_failure(client_ip())
         raise AuthenticationFailed
+    if not principal.key.has_current_pepper and not database_health.is_down:
+        await rehash(principal.key, token)
     return principal
+
+
+async def rehash(key: ApiKey, token: tokens.Token) -> None:
+    """Store the digest of a key with the current pepper. If that fails, a later request tries it again."""
+    try:
+        await run_query(key.rehash, token)
+    except DatabaseError as error:
+        log.warning(
+            "key_rehash_failed",
+            message="The digest of an API key could not be stored with the current pepper.",
+            key=key.public_id,
+            exc_info=error,
+        )
 
 
 async def authenticate_anonymous() -> Principal:

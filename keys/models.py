@@ -15,10 +15,9 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def issue(self, project: Project, label: str, **fields: Any) -> tuple["ApiKey", str]:
         """Create a key. Return it with its text, which is not stored and cannot be shown again."""
         token = tokens.Token.generate()
-        digest = token.digest(settings.KEY_PEPPER)
-        return self.create(
-            project=project, label=label, public_id=token.public_id, digest=digest, **fields
-        ), str(token)
+        fields |= {"public_id": token.public_id, "digest": token.digest(settings.KEY_PEPPER)}
+        fields["pepper_id"] = tokens.pepper_id(settings.KEY_PEPPER)
+        return self.create(project=project, label=label, **fields), str(token)
 
     def for_project(self, project: Project) -> "ApiKeyQuerySet":
         """Select the keys of a project: first the keys that are not revoked, each group from new to old."""
@@ -28,6 +27,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def active(self) -> "ApiKeyQuerySet":
         return self.filter(revoked_at=None).exclude(expires_at__lte=timezone.now())
+
+    def with_another_pepper(self) -> "ApiKeyQuerySet":
+        """Select the keys whose digests were not made with the current pepper."""
+        return self.exclude(pepper_id=tokens.pepper_id(settings.KEY_PEPPER))
 
 
 def default_scopes() -> list[str]:
@@ -40,6 +43,7 @@ class ApiKey(RateLimits):
     label = models.CharField("name", max_length=120, help_text="Who or what uses this key.")
     public_id = models.CharField(max_length=tokens.PUBLIC_ID_LENGTH, unique=True, editable=False)
     digest = models.CharField(max_length=64, editable=False)
+    pepper_id = models.CharField(max_length=tokens.PEPPER_ID_LENGTH, editable=False)
     scopes = models.JSONField(default=default_scopes)
     allowed_models = models.JSONField(
         "allowed models", default=list, blank=True, help_text="Empty: every model of the project."
@@ -75,4 +79,23 @@ class ApiKey(RateLimits):
             self.save(update_fields=["revoked_at"])
 
     def verify(self, token: tokens.Token) -> bool:
-        return hmac.compare_digest(self.digest, token.digest(settings.KEY_PEPPER))
+        if hmac.compare_digest(self.digest, token.digest(settings.KEY_PEPPER)):
+            return True
+        return any(
+            hmac.compare_digest(self.digest, token.digest(pepper)) for pepper in settings.ACCEPTED_KEY_PEPPERS
+        )
+
+    @property
+    def has_current_pepper(self) -> bool:
+        return self.pepper_id == tokens.pepper_id(settings.KEY_PEPPER)
+
+    def rehash(self, token: tokens.Token) -> None:
+        """Store the digest of a verified token with the current pepper.
+
+        This is an update, which does not invalidate caches: processes that have the earlier digest in memory
+        accept the key too.
+        """
+        stored, self.digest = self.digest, token.digest(settings.KEY_PEPPER)
+        self.pepper_id = tokens.pepper_id(settings.KEY_PEPPER)
+        unchanged = ApiKey.objects.filter(pk=self.pk, digest=stored)
+        unchanged.update(digest=self.digest, pepper_id=self.pepper_id)

@@ -9,6 +9,7 @@ import hmac
 import secrets
 import string
 from dataclasses import dataclass
+from functools import lru_cache
 from zlib import crc32
 
 PREFIX = "sk-gw_"
@@ -16,6 +17,7 @@ ALPHABET = string.ascii_letters + string.digits
 PUBLIC_ID_LENGTH = 12
 SECRET_LENGTH = 32
 CHECKSUM_LENGTH = 6
+PEPPER_ID_LENGTH = 8
 TOKEN_LENGTH = len(PREFIX) + PUBLIC_ID_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
 
 
@@ -45,6 +47,12 @@ def parse(text: str) -> Token | None:
     if not separator or len(public_id) != PUBLIC_ID_LENGTH or checksum(body) != text[-CHECKSUM_LENGTH:]:
         return None
     return Token(public_id, secret)
+
+
+@lru_cache(maxsize=16)
+def pepper_id(pepper: str) -> str:
+    """Return a text that identifies a pepper without disclosing it."""
+    return hmac.digest(pepper.encode(), b"id of the pepper", "sha256").hex()[:PEPPER_ID_LENGTH]
 
 
 def random_text(length: int) -> str:

@@ -25,6 +25,7 @@ class Migration(migrations.Migration):
                 ('label', models.CharField(help_text='Who or what uses this key.', max_length=120, verbose_name='name')),
                 ('public_id', models.CharField(editable=False, max_length=12, unique=True)),
                 ('digest', models.CharField(editable=False, max_length=64)),
+                ('pepper_id', models.CharField(editable=False, max_length=8)),
                 ('scopes', models.JSONField(default=keys.models.default_scopes)),
                 ('allowed_models', models.JSONField(blank=True, default=list, help_text='Empty: every model of the project.', verbose_name='allowed models')),
                 ('expires_at', models.DateTimeField(blank=True, null=True)),

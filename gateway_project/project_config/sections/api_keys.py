@@ -1,13 +1,16 @@
 """The section `keys`: the API keys of a project, by public id.
 
 The document has no secrets of keys. A key can be created from its `digest`, which only the gateway can
-compute, and which is valid only with the same GATEWAY_KEY_PEPPER.
+compute, and which is valid only with the same GATEWAY_KEY_PEPPER. `pepper_id` identifies the pepper. A
+digest changes when the key is used after a rotation of the pepper, so only digests with the same pepper are
+compared.
 """
 
 import re
 from typing import Any
 
 import yaml
+from django.conf import settings
 from django.utils import timezone
 
 from gateway_project.project_config.applier import Applier, export_row
@@ -35,7 +38,7 @@ FIELDS = (
     limit("tpm_limit"),
     limit("concurrency_limit"),
 )
-NAMES = (*(field.name for field in FIELDS), "revoked", "digest")
+NAMES = (*(field.name for field in FIELDS), "revoked", "digest", "pepper_id")
 
 
 def export_keys(project: Project) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def export_keys(project: Project) -> dict[str, Any]:
             **export_row(row, FIELDS),
             "revoked": row.revoked_at is not None,
             "digest": row.digest,
+            "pepper_id": row.pepper_id,
         }
         for row in ApiKey.objects.for_project(project)
     }
@@ -72,11 +76,11 @@ def apply_key(applier: Applier, project: Project, public_id: str, entry: Entry) 
 
 def check_identity(applier: Applier, row: ApiKey, project: Project, entry: Entry) -> list[str]:
     """Raise ValueError if a key belongs to another project, or cannot be created."""
-    digest = applier.reader.plain(entry.nodes["digest"], entry.label) if "digest" in entry.nodes else None
+    digest, pepper_id = (read(applier, entry, name) for name in ("digest", "pepper_id"))
     if row.project_id != project.pk:
         raise ValueError("this key belongs to another project.")
     if not row._state.adding:
-        if digest not in (None, row.digest):
+        if digest not in (None, row.digest) and pepper_id == row.pepper_id:
             raise ValueError("its digest differs from the stored one; create a new key instead.")
         return []
     if digest is None:
@@ -86,8 +90,15 @@ def check_identity(applier: Applier, row: ApiKey, project: Project, entry: Entry
         )
     if not PUBLIC_ID.fullmatch(row.public_id) or not DIGEST.fullmatch(str(digest)):
         raise ValueError("its public id or its digest is not one that export_config writes.")
-    row.digest = str(digest)
+    if pepper_id not in map(tokens.pepper_id, (settings.KEY_PEPPER, *settings.ACCEPTED_KEY_PEPPERS)):
+        raise ValueError("its digest was made with another GATEWAY_KEY_PEPPER, so the key would not work.")
+    row.digest, row.pepper_id = str(digest), str(pepper_id)
     return ["digest: from the document"]
+
+
+def read(applier: Applier, entry: Entry, name: str) -> Any:
+    """Return a value of an entry; None if it does not have the value."""
+    return applier.reader.plain(entry.nodes[name], entry.label) if name in entry.nodes else None
 
 
 def set_revoked(applier: Applier, row: ApiKey, entry: Entry) -> list[str]:

@@ -248,7 +248,7 @@ def test_a_revoked_key_stays_revoked(acme: Project, apply: Run) -> None:
 
 
 def test_a_digest_of_an_existing_key_cannot_change(acme: Project, apply: Run) -> None:
-    keys = {ApiKey.objects.get().public_id: {"digest": "0" * 64}}
+    keys = {ApiKey.objects.get().public_id: {"digest": "0" * 64, "pepper_id": ApiKey.objects.get().pepper_id}}
     assert "differs from the stored one" in problems(apply, document(keys=keys))[0]
 
 

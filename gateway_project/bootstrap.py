@@ -91,6 +91,12 @@ def get_or_create_anonymous_project() -> Project:
     return project
 
 
+def describe_default_limit() -> str:
+    rpm = settings.ENV.ai_gateway_rate_limit_rpm
+    amount = f"{rpm} requests per minute" if rpm else "none"
+    return f"{amount} for a key without a limit of its own (AI_GATEWAY_RATE_LIMIT_RPM; 0: none)"
+
+
 def banner(result: BootstrapResult | None) -> str:
     url = settings.ENV.public_url
     is_open = settings.ENV.allows_anonymous
@@ -103,6 +109,7 @@ def banner(result: BootstrapResult | None) -> str:
         f"  operator      {result.email}",
         f"  password      {result.password or '(GATEWAY_OPERATOR_PASSWORD)'}",
         f"  demo API key  {result.demo_key}",
+        f"  limit         {describe_default_limit()}",
         *(["  callers       need no API key (AI_GATEWAY_AUTH=open)"] if is_open else []),
         "",
         "  Password and key are shown only now. Try:",

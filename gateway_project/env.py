@@ -20,7 +20,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PRIVATE_FILE_MODE = 0o600
-DEFAULT_ANONYMOUS_RPM = 60
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Options of a `rediss://` URL that redis-py, Celery and the ledger all support."""
 
@@ -152,7 +151,8 @@ class Environment(BaseSettings):
     """Whether projects may log prompts and responses. If it is false, nothing is logged."""
     ai_gateway_breaker: Literal["on", "off"] = "on"
     """Whether targets that fail, and credentials that a provider rejects, are left out for some time."""
-    ai_gateway_rate_limit_rpm: int | None = Field(None, ge=0)
+    ai_gateway_rate_limit_rpm: int = Field(60, ge=0)
+    """Requests per minute of a key without a limit of its own, and of an address without a key. 0: none."""
 
     openai_api_key: str = Field("", validation_alias=AliasChoices("openai_api_key", "ai_gateway_api_key"))
     openai_base_url: str = ""
@@ -281,12 +281,6 @@ class Environment(BaseSettings):
     @property
     def allows_anonymous(self) -> bool:
         return self.ai_gateway_auth == "open"
-
-    @property
-    def anonymous_rpm(self) -> int:
-        """The requests per minute of an address whose callers have no key; 0 for no limit."""
-        limit = self.ai_gateway_rate_limit_rpm
-        return DEFAULT_ANONYMOUS_RPM if limit is None else limit
 
     @property
     def signup_mode(self) -> str:

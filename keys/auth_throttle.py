@@ -9,6 +9,7 @@ key from the network of such a client may therefore get a 429, which SDKs retry,
 limit does not apply to a valid key that this process has cached within GATEWAY_STALE_CONFIG_S.
 """
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,6 +37,15 @@ class TooManyFailures(Exception):
         self.retry_after = retry_after
 
 
+@dataclass(frozen=True, slots=True)
+class ThrottleStatus:
+    """The failures that a client may still cause. `resets_after` is the seconds until its window ends."""
+
+    limit: int
+    remaining: int
+    resets_after: float
+
+
 @dataclass(slots=True)
 class FailureWindow:
     """Failures of one client in the current window of WINDOW_S seconds, and in the window before it."""
@@ -50,7 +60,8 @@ def unauthenticated_rpm() -> int:
 
 
 def anonymous_rpm() -> int:
-    return settings.ENV.anonymous_rpm
+    limit: int = settings.ENV.ai_gateway_rate_limit_rpm
+    return limit
 
 
 class AuthThrottle:
@@ -95,12 +106,27 @@ class AuthThrottle:
         limit, client = self.limit(), client_network(client_ip)
         if not limit or client not in self.clients:
             return 0
-        failures, elapsed = self._window(client), self.clock() % WINDOW_S
-        if failures.count + failures.previous * (1 - elapsed / WINDOW_S) < limit:
+        if self._count(client) < limit:
             return 0
+        failures, elapsed = self._window(client), self.clock() % WINDOW_S
         if failures.count >= limit:
             return WINDOW_S - elapsed
         return max(WINDOW_S * (1 - (limit - failures.count) / failures.previous) - elapsed, MIN_WAIT_S)
+
+    def status(self, client_ip: str) -> ThrottleStatus | None:
+        """Return the status of a client; None if there is no limit."""
+        limit, client = self.limit(), client_network(client_ip)
+        if not limit:
+            return None
+        if client not in self.clients:
+            return ThrottleStatus(limit, limit, 0)
+        elapsed = self.clock() % WINDOW_S
+        return ThrottleStatus(limit, max(limit - math.ceil(self._count(client)), 0), WINDOW_S - elapsed)
+
+    def _count(self, client: str) -> float:
+        """Return the estimated failures of a known client in the last WINDOW_S seconds."""
+        failures, elapsed = self._window(client), self.clock() % WINDOW_S
+        return failures.count + failures.previous * (1 - elapsed / WINDOW_S)
 
     def _window(self, client: str) -> FailureWindow:
         window = int(self.clock() // WINDOW_S)

@@ -13,7 +13,7 @@ from billing.ledger import BudgetExceeded, LedgerUnavailable, RateLimitExceeded,
 from billing.ledger.interface import DATABASE
 from billing.models import Outcome, Period
 from billing.money import decimal_usd
-from keys.auth_throttle import TooManyFailures
+from keys.auth_throttle import WINDOW_S, TooManyFailures
 from projects.outbound import BlockedURL
 from projects.redaction import redact
 from proxy.formats.account_ids import ISSUED_KINDS, UPLOADED_KINDS, AccountReference
@@ -322,17 +322,18 @@ def rate_limit_exceeded(denial: RateLimitExceeded) -> GatewayError:
 def rate_limit_headers(status: RateLimitStatus) -> dict[str, str]:
     """Return the headers with the rate-limit status.
 
-    Most of them are OpenAI's headers. Two more headers report the limit of requests in another form.
+    Most of them are OpenAI's headers. Two more headers report the limit of requests in another form. The
+    counters of the ledger last a little longer than a minute, which is the window that clients know.
     """
     headers: dict[str, str] = {}
     for kind, allowance in (("requests", status.requests), ("tokens", status.tokens)):
         if allowance is not None:
             headers[f"x-ratelimit-limit-{kind}"] = str(allowance.limit)
             headers[f"x-ratelimit-remaining-{kind}"] = str(allowance.remaining)
-            headers[f"x-ratelimit-reset-{kind}"] = f"{allowance.resets_after:.3f}s"
+            headers[f"x-ratelimit-reset-{kind}"] = f"{min(allowance.resets_after, WINDOW_S):.3f}s"
     if status.requests is not None:
         headers["x-ratelimit-remaining"] = str(status.requests.remaining)
-        headers["x-ratelimit-reset-ms"] = str(int(status.requests.resets_after * 1000))
+        headers["x-ratelimit-reset-ms"] = str(int(min(status.requests.resets_after, WINDOW_S) * 1000))
     return headers
 
 

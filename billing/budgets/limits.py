@@ -54,7 +54,7 @@ def default_rpm(key: ApiKey) -> int | None:
 
 def anonymous_rate_limits(client_network: str) -> tuple[RateLimit, ...]:
     """Return the rate limit of the callers without a key from a client network."""
-    rpm = settings.ENV.anonymous_rpm
+    rpm = settings.ENV.ai_gateway_rate_limit_rpm
     return (RateLimit(f"a{client_network}", rpm),) if rpm else ()
 
 

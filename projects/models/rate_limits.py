@@ -8,7 +8,7 @@ class RateLimits(models.Model):
     """Limits on the requests and tokens in any 60 seconds, and on concurrent requests.
 
     If a column is null, there is no limit. For API keys, the default of `rpm_limit` is
-    AI_GATEWAY_RATE_LIMIT_RPM, if the operator sets it.
+    AI_GATEWAY_RATE_LIMIT_RPM.
     """
 
     rpm_limit = models.PositiveIntegerField(

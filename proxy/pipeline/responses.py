@@ -5,14 +5,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from billing.ledger import NO_LIMITS, AdmissionDenied, BudgetExceeded
+from billing.ledger import NO_LIMITS, AdmissionDenied, BudgetExceeded, LimitStatus, RateLimitStatus
 from billing.models import Outcome
+from keys.auth_throttle import auth_failures
 from projects.ids import uuid7
 from proxy import errors
 from proxy.errors import GatewayError
 from proxy.formats.neutral import ApiError
 from proxy.formats.registry import CODECS
 from proxy.http.cancellation import outlive_cancellation, outliving_cancellation
+from proxy.http.client_ip import client_ip
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Headers, Response, ResponseWriter
 from proxy.operations import GATEWAY_FORMAT
@@ -23,7 +25,7 @@ from proxy.pipeline.authenticate import Received, choose_request_id
 from proxy.pipeline.charges import Charge
 from proxy.pipeline.settle import Progress, RequestResult, caller_of, received_of
 
-OUTCOMES_WITHOUT_RATE_LIMITS = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE)
+OUTCOMES_WITHOUT_RATE_LIMITS = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE, Outcome.SHED)
 """Outcomes without rate-limit headers, because nobody reads them or the limits cannot be looked up."""
 
 MAX_DROPPED_LENGTH = 2_000
@@ -123,17 +125,29 @@ def with_dropped(headers: Headers, dropped: tuple[str, ...]) -> Headers:
 
 
 async def rate_limit_headers(progress: Progress, outcome: Outcome) -> Headers:
-    """Look up the rate-limit headers for an authenticated caller.
+    """Look up the rate-limit headers for a caller without a reservation.
 
-    The result is empty after admission, because the headers of the reservation already contain them.
+    The result is empty after admission, because the headers of the reservation already contain them. Before
+    authentication, they report the limit on failed authentications of the client's network.
     """
     match progress:
-        case Received() | Admitted() | AttemptSequence():
+        case Admitted() | AttemptSequence():
             return {}
         case _ if outcome in OUTCOMES_WITHOUT_RATE_LIMITS:
             return {}
+        case Received():
+            return throttle_headers(progress.request)
         case _:
             status = NO_LIMITS
             with outliving_cancellation():
                 status = await rate_limit_status(caller_of(progress))
             return errors.rate_limit_headers(status)
+
+
+def throttle_headers(request: GatewayRequest) -> Headers:
+    """Return the rate-limit headers for a client without a valid key."""
+    throttle = auth_failures.status(client_ip(request.scope))
+    if throttle is None:
+        return {}
+    limit = LimitStatus(throttle.limit, throttle.remaining, throttle.resets_after)
+    return errors.rate_limit_headers(RateLimitStatus(requests=limit))

@@ -73,7 +73,7 @@ def test_a_reader_that_stops_fills_only_small_buffers(
 def gateway_process(tmp_path: Path, upstream: LocalUpstream) -> Iterator[GatewayProcess]:
     upstream.handler = respond
     (tmp_path / "data").mkdir()
-    variables = {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": upstream.url, "AI_GATEWAY_RATE_LIMIT_RPM": ""}
+    variables = {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": upstream.url}
     gateway = GatewayProcess(tmp_path / "data", **variables).start()
     yield gateway
     gateway.stop(signal.SIGKILL)

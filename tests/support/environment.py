@@ -27,8 +27,9 @@ TRANSPARENT = {
     "AI_GATEWAY_RETRY_ATTEMPTS": "0",
     "AI_GATEWAY_RETRY_DELAY_MS": "0",
     "AI_GATEWAY_BREAKER": "off",
+    "AI_GATEWAY_RATE_LIMIT_RPM": "0",
 }
-"""The gateway makes one call for each request, so that tests count their own calls."""
+"""The gateway makes one call for each request, and limits no key, so that tests count their own calls."""
 
 ON_SERVERS = "GATEWAY_TEST_DATABASE_URLS" in os.environ
 """True if the tests run on PostgreSQL and Redis (`tests/run.py`), False in the embedded mode."""

@@ -136,9 +136,9 @@ def test_a_caller_cannot_choose_its_address(
     assert second == first - 1
 
 
-@pytest.mark.parametrize(("rpm", "limit"), [(None, "60"), (0, None), (5, "5")])
+@pytest.mark.parametrize(("rpm", "limit"), [(60, "60"), (0, None), (5, "5")])
 def test_the_default_limit_of_an_address(
-    client: httpx.Client, change_environment: ChangeEnvironment, rpm: int | None, limit: str | None
+    client: httpx.Client, change_environment: ChangeEnvironment, rpm: int, limit: str | None
 ) -> None:
     change_environment(ai_gateway_rate_limit_rpm=rpm)
     assert chat(client).headers.get("x-ratelimit-limit-requests") == limit

@@ -109,7 +109,7 @@ def made_directory(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def server_token(server: GatewayProcess) -> str:
-    return server.manage("create_api_key", "app", "all").split()[-1]
+    return server.demo_key()
 
 
 @pytest.fixture

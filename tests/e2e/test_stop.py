@@ -107,7 +107,7 @@ def test_a_pending_response_is_an_error_in_the_client_format(
 
 
 def test_a_stream_gets_an_error_event_and_its_body_ends(stuck_gateway: GatewayProcess) -> None:
-    token = stuck_gateway.manage("create_api_key", "app", "all").split()[-1]
+    token = stuck_gateway.demo_key()
     limits: dict[str, dict[str, Any]] = {
         "openai_chat": {"max_tokens": 5000},
         "openai_responses": {"max_output_tokens": 5000},
@@ -134,7 +134,7 @@ def test_a_stream_gets_an_error_event_and_its_body_ends(stuck_gateway: GatewayPr
 
 def test_an_incomplete_request_gets_a_response(stuck_gateway: GatewayProcess) -> None:
     """Requests for pages are included, because Django reads their body before it calls a view."""
-    token = stuck_gateway.manage("create_api_key", "app", "all").split()[-1]
+    token = stuck_gateway.demo_key()
     unknown = ("/nowhere/", "/v1/nowhere")
     paths = ("/accounts/login/", "/projects/", "/v1/chat/completions", "/v1/embeddings", *unknown)
     form = "application/x-www-form-urlencoded"

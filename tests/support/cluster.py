@@ -44,6 +44,8 @@ class Cluster:
         return await completion(request, body)
 
     def new_key(self, *arguments: str) -> str:
+        if not arguments:
+            return self.processes[0].demo_key()
         return self.processes[0].manage("create_api_key", "app", "all", *arguments).split()[-1]
 
     def burst(self, token: str, requests: int, **changes: Any) -> Counter[int]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -109,6 +110,12 @@ class GatewayProcess:
             rows = connection.execute(sql).fetchall()
         connection.close()
         return rows
+
+    def demo_key(self) -> str:
+        """Return the API key that the first start printed."""
+        found = re.search(r"sk-gw_\w+", self.output.read_text())
+        assert found, "the gateway has not started"
+        return found[0]
 
     def log_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith("{")]

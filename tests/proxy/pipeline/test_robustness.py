@@ -367,7 +367,7 @@ def test_model_routes_need_no_provider_key(tmp_path: Path, upstream: LocalUpstre
     data.mkdir()
     gateway = GatewayProcess(data, AI_GATEWAY_MODEL_ROUTES=f"llama3:{upstream.url}").start()
     try:
-        token = gateway.manage("create_api_key", "app", "all").split()[-1]
+        token = gateway.demo_key()
         assert gateway.post(token, model="llama3").status_code == 200
         listed = httpx.get(f"{gateway.url}/v1/models", headers={"x-api-key": token}).json()
         assert "llama3" in [model["id"] for model in listed["data"]]

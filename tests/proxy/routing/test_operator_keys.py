@@ -194,7 +194,7 @@ def test_only_a_permitted_host_is_sent_an_authorization_header(tmp_path: Path) -
     }
     gateway = GatewayProcess(data, **variables).start()
     try:
-        token = gateway.manage("create_api_key", "app", "all").split()[-1]
+        token = gateway.demo_key()
         assert [gateway.post(token, model=model).status_code for model in ("plain", "keyed")] == [200, 200]
         assert [call.headers.get("authorization") for call in upstream.requests] == [None, f"Bearer {KEY}"]
         logged = {

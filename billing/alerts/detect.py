@@ -17,12 +17,12 @@ from projects.ids import uuid7_floor
 from projects.models import Project
 
 LOOKBACK = dt.timedelta(hours=1)
-"""How far before the start of the previous run each run begins to look.
+"""Each run also covers this much time before the start of the previous run.
 
 The overlap is needed because a request may be settled after the end of its day.
 """
 MAX_LOOKBACK = WINDOW_RETENTION
-"""Maximum time that a run covers, even if the last run was earlier, because Redis deletes older windows."""
+"""Maximum time that a run covers, even after a longer outage, because Redis deletes older windows."""
 LAST_RUN_KEY = "alert-detection-last-run"
 
 log = structlog.get_logger()
@@ -73,8 +73,8 @@ def detect_thresholds(project: Project, budgets: list[Budget], since: dt.datetim
     )
     created = 0
     for day in (first + dt.timedelta(days=number) for number in range((today - first).days + 1)):
-        # For days before the normal lookback, only budgets alert that have not been changed since the end of
-        # that day.
+        # For a day before the normal lookback, a budget that was changed after the end of that day gets no
+        # alert.
         applicable = [
             budget for budget in budgets if day >= recent or local_change_date(budget, project) <= day
         ]

@@ -71,7 +71,10 @@ def compute_unopened_window(project: Project, window: str) -> dict[int | None, W
 
 
 def sum_costs(records: QuerySet[UsageRecord], archived: QuerySet[ArchivedUsage]) -> Counter[int | None]:
-    """Return the cost by key. One statement reads both, because a deletion moves amounts between them."""
+    """Return the cost by key.
+
+    One statement reads both tables, because a deletion moves amounts between them.
+    """
     by_key: Counter[int | None] = Counter()
     costs, archived_costs = (
         rows.order_by().values_list("key").annotate(Sum("cost_nano")) for rows in (records, archived)

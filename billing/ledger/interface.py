@@ -51,7 +51,7 @@ class BudgetLimit:
 
 
 OWNER_KINDS = {"k": "API key", "p": "project", "a": "address"}
-"""What the owner of a rate limit is, by the first letter of its name."""
+"""The kind of owner of a rate limit, by the first letter of the owner's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,10 @@ class ReserveRequest:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """The status of one rate limit. `resets_after` is the seconds until all of it is available again."""
+    """The status of one rate limit.
+
+    `resets_after` is the number of seconds until the whole limit is available again.
+    """
 
     limit: int
     remaining: int
@@ -217,7 +220,7 @@ class Ledger(Protocol):
         """Return the time by which days and minutes are counted, as Unix time in seconds."""
 
     def degraded(self) -> tuple[str, ...]:
-        """Return the components that are down, but without which the ledger still works."""
+        """Return the components that are down, if the ledger works without them."""
 
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         """Atomically check all limits and reserve the amount of a request.

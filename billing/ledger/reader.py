@@ -1,6 +1,6 @@
 """Blocking access to the data of the ledger, for code that does not run in the event loop.
 
-Such code are pages, alerts, commands and the audit, which run in threads or in other processes.
+Pages, alerts, commands and the audit use it, because they run in threads or in other processes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -139,7 +139,9 @@ class Reservation(models.Model):
     project = models.ForeignKey(Project, models.DO_NOTHING, db_constraint=False)
     key = models.ForeignKey(ApiKey, models.DO_NOTHING, db_constraint=False)
     amount_nano = models.BigIntegerField()
-    windows = models.TextField(blank=True, help_text="Ids of the budget windows that hold the amount.")
+    windows = models.TextField(
+        blank=True, help_text="Ids of the budget windows in which the amount counts as reserved."
+    )
     estimate = models.TextField(
         help_text="The usage record that is stored if the process dies before it settles the request."
     )

@@ -103,7 +103,7 @@ class UsageRecord(models.Model):
     latency_us = models.BigIntegerField()
     first_token_us = models.BigIntegerField(null=True)
     reserved_nano = models.BigIntegerField(
-        null=True, help_text="The amount reserved for the request. Empty: it was not admitted."
+        null=True, help_text="The amount reserved for the request. Empty: the request was not admitted."
     )
     service_tier = models.CharField(
         max_length=20,
@@ -119,10 +119,7 @@ class UsageRecord(models.Model):
     )
     blocking_budget_id = models.BigIntegerField(
         null=True,
-        help_text=(
-            "The budget that denied the request. If it was admitted: a shadow budget that would have "
-            "denied it."
-        ),
+        help_text=("The budget that denied the request, or a shadow budget that would have denied it."),
     )
     attempts = models.JSONField(
         null=True,

@@ -41,15 +41,16 @@ SERVICE_TIER_KEYS = ("service_tier", "speed", "processing")
 STANDARD_TIERS = ("default", "standard")
 """Names that vendors use for the standard tier."""
 TIERS_AT_STANDARD_RATES: dict[str, tuple[str, ...]] = {
-    # Cheaper than standard processing, for models of which genai-prices has no rates for this tier
-    # (developers.openai.com/api/docs/guides/flex-processing), and a commitment (openai.com/api-scale-tier).
+    # `flex` is cheaper than standard processing. genai-prices has its rates only for some models
+    # (developers.openai.com/api/docs/guides/flex-processing). `scale` is a commitment
+    # (openai.com/api-scale-tier).
     "openai": ("flex", "scale"),
-    # The rates of a commitment, and a request that does not want to use it
+    # `priority` has the rates of a commitment. A request with `standard_only` does not use the commitment
     # (platform.claude.com/docs/en/api/service-tiers).
     "anthropic": ("priority", "standard_only"),
-    # Cheaper than standard processing (ai.google.dev/gemini-api/docs/flex-inference).
+    # `flex` is cheaper than standard processing (ai.google.dev/gemini-api/docs/flex-inference).
     "google": ("flex",),
-    # "On-demand", and flex processing at the same price (console.groq.com/docs/service-tiers).
+    # `on_demand` is the standard tier, and `flex` has the same price (console.groq.com/docs/service-tiers).
     "groq": ("on_demand", "flex"),
 }
 """Other tiers that cost at most the standard rates, by the provider's name in genai-prices.

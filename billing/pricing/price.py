@@ -31,7 +31,7 @@ Such kinds are used for tokens of a model other than the requested one.
 ESTIMATED_PREFIX = "estimated_"
 """Prefix of kinds of tokens that the gateway estimated because the provider did not report them."""
 BILLED_AS = {"auto": ("priority",), "fast": ("fast", "priority"), "priority": ("priority", "fast")}
-"""Maps a requested service tier to the tiers as which the provider may bill it.
+"""Maps a requested service tier to the tiers that the provider may bill.
 
 `auto` means the tier that is set in the project at the provider. `fast` is another name of `priority`
 (platform.openai.com/docs/api-reference/chat/create, `service_tier`).
@@ -179,7 +179,7 @@ class TierRates(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def level(self) -> tuple[int, int]:
-        """Return a value by which tiers of one model can be ordered, because a tier scales all rates."""
+        """Return a value by which the tiers of one model can be ordered. A tier scales all rates alike."""
         return self.base.max_output_rate, self.base.max_input_rate(writes_12h_cache=False)
 
     def rates(self, prompt_tokens: int) -> Rates:
@@ -379,7 +379,7 @@ def is_tool(kind: str) -> bool:
 
 @lru_cache(maxsize=64)
 def possible_tiers(requested_tier: str) -> frozenset[str]:
-    """Return the service tiers as which the provider may bill a request for a tier."""
+    """Return the service tiers that the provider may bill for a request that asks for a tier."""
     tier = requested_tier.removesuffix(GLOBAL_SUFFIX)
     names = frozenset(BILLED_AS.get(tier, (tier,)))
     if requested_tier.endswith(GLOBAL_SUFFIX):

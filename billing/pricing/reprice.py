@@ -28,10 +28,10 @@ UNBILLED_OUTCOMES = (
     Outcome.RATE_LIMITED,
     Outcome.INVALID_REQUEST,
 )
-"""The outcomes of requests that were not sent to a provider, and so cannot have a cost."""
+"""The outcomes of requests that were not sent to a provider, and therefore have no cost."""
 
 PriceLookup = Callable[[str, str, dt.datetime], Price | None]
-"""Takes the provider and model of a record, and a time. Returns None if no price is known."""
+"""A function of a record's provider and model, and of a time. It returns None if no price is known."""
 
 
 @dataclass(slots=True)
@@ -81,8 +81,8 @@ class CorrectedRecord:
     def billing_record(self) -> UsageEntry:
         """The entry whose service tier and extras are billed.
 
-        This is the late correction, if there is one, because it has the reported usage. The record then only
-        has an estimate.
+        If there is a late correction, the entry is that correction, because it has the reported usage, while
+        the record only has an estimate.
         """
         late = CorrectionReason.LATE.value
         return next((entry for entry in self.corrections if entry.correction_reason == late), self.record)

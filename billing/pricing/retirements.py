@@ -1,7 +1,7 @@
 """Retirement dates of models, as their vendors have announced them.
 
-A vendor's API rejects a model from its retirement day on. Only dates with a source are here. For models that
-the vendor only calls "not sooner than", there is none.
+A vendor's API rejects a model from its retirement day on. Only dates with a source are here. If the vendor
+only states "not sooner than", the model has no date here.
 """
 
 import datetime as dt
@@ -41,8 +41,8 @@ def gemini(date: str, successor: str, *models: str) -> Retirement:
     return Retirement("google", dt.date.fromisoformat(date), successor, models, GEMINI_SOURCE)
 
 
-# The undated names are aliases of the vendor for a snapshot, or, like `claude-3.5-sonnet`, names that people
-# use although the vendor never had them.
+# A name without a date is the vendor's alias of a snapshot, or a name that people use although the vendor
+# never used it, such as `claude-3.5-sonnet`.
 RETIREMENTS = (
     openai("2024-01-04", "", "ada", "babbage", "curie", "davinci", "text-davinci-002", "text-davinci-003"),
     openai(

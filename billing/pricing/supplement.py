@@ -13,7 +13,7 @@ from genai_prices.types import Tier, TieredPrices
 
 Prices = dict[str, Decimal | TieredPrices | None]
 LONG_CONTEXT_TOKENS = 272_000
-"""If a prompt is longer, OpenAI's models since GPT-5.4 cost more, for all tokens of the request."""
+"""If the prompt has more tokens, all tokens of the request cost more (OpenAI's models since GPT-5.4)."""
 
 
 class SupplementRow(NamedTuple):

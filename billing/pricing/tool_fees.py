@@ -31,8 +31,8 @@ TOOL_FEES_USD: dict[str, dict[str, str]] = {
     },
 }
 FREE_TOOLS: dict[str, tuple[str, ...]] = {
-    # developers.openai.com/api/docs/pricing has no fees of these. Images are billed by the tokens of their
-    # model.
+    # developers.openai.com/api/docs/pricing lists no fees for these tools. Images are billed by the tokens of
+    # their model.
     "openai": ("image_generation", "mcp", "tool_search"),
     # platform.claude.com/docs/en/about-claude/pricing, "Specific tool pricing". Code execution is billed by
     # the hour of a whole organisation, which no response reports.

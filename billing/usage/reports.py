@@ -47,7 +47,7 @@ DAILY_SUMS = {name: Sum(name) for name in ROLLUP_SUMS}
 class UsageTotals:
     """Sums over requests. Money is nano-USD.
 
-    Reports omit requests without a model, for example for the list of models, because they use no tokens.
+    Reports omit requests without a model, such as those for the list of models, because they use no tokens.
     """
 
     requests: int = 0

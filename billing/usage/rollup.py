@@ -26,7 +26,7 @@ class RollupResult:
 
 
 def rebuild_from(first: date) -> RollupResult:
-    """Recompute all days from `first` that have records or sums, in all projects."""
+    """Recompute, in all projects, the days since `first` that have records or sums."""
     records = UsageRecord.objects.filter(day__gte=first).values_list("project", "day")
     sums = DailyUsage.objects.filter(day__gte=first).values_list("project", "day")
     archived = ArchivedUsage.objects.filter(day__gte=first).values_list("project", "day")

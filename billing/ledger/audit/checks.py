@@ -58,7 +58,7 @@ def find_overruns(snapshot: LedgerSnapshot) -> Iterator[Overrun]:
 
 
 def rows_by_window(snapshot: LedgerSnapshot) -> Iterator[tuple[WindowSnapshot, list[SpendRow]]]:
-    """Yield each window with the spend rows that count in it: those of its key and of its days."""
+    """Yield each window with the spend rows that count in it: the rows of its key on its days."""
     rows = [*snapshot.records.spend_rows, *map(spend_from_entry, snapshot.undrained_records)]
     rows.sort(key=attrgetter("day"))
     for window in snapshot.windows:

@@ -109,8 +109,8 @@ class RecordsSnapshot:
 
     `spent_before_change`: for each window that exceeds its limit, the cost of records from before the last
     change of its budget.
-    `unchecked`: for each window that exceeds its limit, the amount that requests that were admitted while
-    Redis was down have spent or reserved.
+    `unchecked`: for each window that exceeds its limit, the amount spent or reserved by requests that were
+    admitted while Redis was down.
     `settled_ids`: the ids of open reservations that already have a record.
     `duplicate_corrections`: for each record with several late corrections, their number.
     `orphan_corrections`: ids of corrected records that do not exist.

@@ -51,7 +51,7 @@ Older records are excluded because an older version of the gateway may have comp
 rules. If such a record is changed, the roll-ups do not match it.
 """
 SETTLEMENT_DELAY = timedelta(hours=1)
-"""Maximum time from the start of a request that was admitted while Redis was down until windows count it.
+"""Maximum time between the start of a request admitted while Redis is down and its count in windows.
 
 The request may run for minutes, and its record may wait in a process that reaches neither Redis nor SQL.
 """
@@ -200,10 +200,10 @@ def used_unchecked(
 def unchecked_since(
     in_window: QuerySet[UsageRecord], entries: list[UsageEntry], reservations: list[ReservationSnapshot]
 ) -> datetime:
-    """Return the earliest start of an unchecked request that can be why a window exceeds its limit.
+    """Return the earliest start of an unchecked request that can have taken a window beyond its limit.
 
-    An unchecked request that started more than SETTLEMENT_DELAY before the last checked request is not the
-    reason, because its cost was already counted when the checked request was admitted within the limit.
+    If an unchecked request started more than SETTLEMENT_DELAY before the last checked request, it cannot be
+    the cause: its cost was already counted when the checked request was admitted within the limit.
     """
     checked = [
         entry.created_at for entry in entries if entry.reserved_nano is not None and not entry.unchecked
@@ -272,7 +272,7 @@ def sums_by_rollup_key(rows: QuerySet[Any], sums: dict[str, Any]) -> dict[Rollup
 def add_sums(
     first: dict[RollupKey, RollupSums], second: dict[RollupKey, RollupSums]
 ) -> dict[RollupKey, RollupSums]:
-    """Return the sums of both for each roll-up key."""
+    """Add two mappings of roll-up keys to sums."""
     added = dict(first)
     for key, sums in second.items():
         added[key] = tuple(map(add, added[key], sums)) if key in added else sums

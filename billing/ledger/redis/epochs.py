@@ -76,7 +76,7 @@ class EpochTracker:
         def on_done(task: asyncio.Task[EpochInfo]) -> None:
             del self.lookups[project_id]
             if not task.cancelled():
-                task.exception()  # Mark it as retrieved, because maybe no request waits for it any more.
+                task.exception()  # Mark the exception as retrieved.
 
         lookup = self.lookups[project_id] = asyncio.create_task(self.ensure_epoch(project_id))
         lookup.add_done_callback(on_done)
@@ -105,7 +105,7 @@ class EpochTracker:
         await self.client.run_slow(REGISTER_EPOCH, project_id, epoch, int(not was_known), drained_id)
 
     async def fetch(self, project_id: int, epoch: str = "") -> EpochInfo:
-        """Fetch the state of a project in Redis. If there is none, begin `epoch`, unless it is empty."""
+        """Fetch the state of a project in Redis. If there is none, begin `epoch` (if it is not empty)."""
         reply = await self.client.run_slow(GET_OR_CREATE_EPOCH, project_id, epoch, int(REBUILD_GRACE_S * 1e6))
         return EpochInfo(reply[0].decode(), reply[1] / 1e6, reply[2].decode(), bool(reply[3]))
 

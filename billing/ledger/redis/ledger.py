@@ -45,14 +45,17 @@ from billing.ledger.usage_entry import UsageEntry
 from projects.ids import uuid7
 
 MAX_ATTEMPTS = 10
-"""Maximum number of calls for one reservation. A call may fail for a new epoch or a missing window."""
+"""Maximum number of calls for one reservation.
+
+A call fails if an epoch has begun, or if a window is missing.
+"""
 RECOVERY_TIMEOUT_S = 1.0
 """Total time that a new process waits between its attempts to send unsent records."""
 STOP_TIMEOUT_S = 5.0
 NEW_PROJECT_WAIT_S = 0.3
 """How long a request waits if the epoch of its project has just begun.
 
-The project may be new. Another process is then about to find this out in SQL, and to let windows open.
+If the project is new, another process is about to find this out in SQL, and then lets windows open.
 """
 
 log = structlog.get_logger()

@@ -86,7 +86,7 @@ class UnsentRow:
 
 @dataclass(frozen=True, slots=True)
 class DrainedBatch:
-    """Records of one project's stream. `last_id` is the stream id up to which they reach."""
+    """Records of one project's stream. `last_id` is the last stream id that the batch covers."""
 
     project_id: int
     last_id: str
@@ -98,7 +98,7 @@ LookupResult = tuple[StoredRecord | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """The look-up of one record, for whose result a task waits."""
+    """The look-up of one record. A task waits for its result."""
 
     project_id: int
     id: UUID
@@ -203,7 +203,7 @@ class RecordStore:
             lookup.resolve((stored, format_stream_id(milliseconds, number)))
 
     async def save_unsent(self, unsent: Iterable[UnsentRow]) -> None:
-        """Write rows of the table of unsent records. Their ids must be different."""
+        """Write rows of the table of unsent records. Each row must have a different id."""
         rows = sorted((row.entry.id.hex, encode_entry(row.entry).decode(), row.process_id) for row in unsent)
         async with self.transaction() as executor:
             await executor.run(INSERT_UNSENT_SQL, [list(column) for column in zip(*rows, strict=True)])

@@ -40,7 +40,10 @@ def encode_args(
 
 
 def encode_restore_args(request: ReserveRequest, amount: int, process_id: str) -> tuple[Argument, ...]:
-    """Return the arguments of the script `restore`. Lists of owners are joined by commas; `-` is empty."""
+    """Return the arguments of the script `restore`.
+
+    Lists of owners are joined by commas; `-` is an empty list.
+    """
     concurrent = (limit for limit in request.rate_limits if limit.concurrent is not None)
     return (
         request.id.hex, min(amount, MAX_RESERVATION_NANO), process_id, request.key_id,

@@ -28,7 +28,9 @@ class WindowOpener:
         """The time when this process last opened a window (monotonic clock), by budget id and name."""
 
     async def open(self, budget: BudgetLimit, request: ReserveRequest, epoch: str) -> None:
-        """Open a window. Requests that wait for the same window share one call. Open windows do not change.
+        """Open a window.
+
+        Requests that wait for the same window share one call. A window that is already open does not change.
 
         Raises RedisUnavailable, or one of DatabaseErrors.
         """

@@ -20,7 +20,7 @@ class SqlReader:
     """Implements `LedgerReader`. Windows, reservations and records are all in the database."""
 
     orphan_recheck_delay_s = 1.0
-    """Short, because a new process settles the reservations of the previous one before it serves requests."""
+    """A short delay is enough: a new process settles the previous one's reservations before it serves."""
 
     def window_balances(self, project_id: int, windows: Mapping[int, str]) -> dict[int, WindowBalance]:
         rows = BudgetWindow.objects.filter(budget__in=windows, name__in=set(windows.values()))

@@ -18,7 +18,7 @@ from billing.ledger.usage_entry import UsageEntry
 
 PAGE_SIZE = 500
 MAX_BATCH_RECORDS = 2000
-"""About the maximum number of records of a transaction. Longer ones would hold locks for seconds."""
+"""Approximate maximum number of records in one transaction. A larger one would hold locks for seconds."""
 StreamEvent = tuple[bytes, list[bytes]]
 
 log = structlog.get_logger()

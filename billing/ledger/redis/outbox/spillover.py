@@ -16,7 +16,7 @@ from billing.ledger.sql.connection import DatabaseErrors
 
 BATCH_SIZE = 500
 TRUSTED_S = 240
-"""How long after its first write a missing dedup marker shows that no other process has sent a row.
+"""Time after a row's first write in which a missing dedup marker shows that no other process sent it.
 
 It is shorter than the lifetime of dedup markers in Redis (`writer.DEDUP_TTL_S`).
 """
@@ -84,10 +84,10 @@ class Spillover:
     def epoch_without_marker(self, id: UUID, epoch: str) -> str | None:
         """Return the epoch in which a missing dedup marker shows that Redis has no record of a request.
 
-        This is for a record that this process has not sent. `epoch` is that of its reservation. If the result
-        is empty, this conclusion is valid in every epoch. If it is None, it is not valid at all, because the
-        marker of another process may have expired, or may have been lost together with an unknown epoch. SQL
-        and the record stream must then be searched.
+        This is for a record that this process has not sent. `epoch` is the epoch of its reservation. An empty
+        result means that a missing marker shows this in every epoch. None means that it shows nothing,
+        because the marker of another process may have expired, or may have been lost together with an unknown
+        epoch. SQL and the record stream must then be searched.
         """
         row = self.rows.get(id)
         if row is None:

@@ -51,10 +51,10 @@ async def serve_request(scope: dict[str, Any], receive: Receive, send: Send) -> 
 
 
 def is_from_program(request: GatewayRequest) -> bool:
-    """Return whether a request that no gateway route serves comes from a program, which cannot read HTML.
+    """Return whether a request outside the gateway routes comes from a program, which cannot read HTML.
 
-    A request comes from a program if it sends JSON, which no form does. For an unknown path, another method
-    than GET, or an API key, shows this too, because browsers send neither.
+    JSON in the body shows that a program sent the request, because forms do not send JSON. On a path that is
+    not a page either, an API key or a method other than GET shows this too.
     """
     is_get = request.method in ("GET", "HEAD")
     sends_json = request.header(b"content-type").lower().startswith("application/json")

@@ -147,7 +147,7 @@ async def running_services() -> AsyncIterator[None]:
 
 
 def upstream_timeouts() -> Timeouts:
-    """Return the timeouts of calls. Those that are not set are the timeout of the config file."""
+    """Return the timeouts of calls. A timeout that no variable sets has the value of the config file."""
     env, silence_s = settings.ENV, config_file.load().timeout_s
     return Timeouts(
         env.gateway_connect_timeout_s,
@@ -157,10 +157,10 @@ def upstream_timeouts() -> Timeouts:
 
 
 def import_views_and_tasks() -> None:
-    """Import views and tasks now: Django would import views at the first request, and Celery no tasks.
+    """Import views and tasks now.
 
-    Celery's beat
-    would then send the unknown tasks to a broker, which does not exist if beat runs in this process.
+    Otherwise, Django would import the views at the first request, and Celery would import no tasks. Celery's
+    beat sends a task that it does not know to a broker, which does not exist if beat runs in this process.
     """
     celery.loader.import_default_modules()
     resolve_route("/health")
@@ -217,7 +217,7 @@ async def wait_until_settled() -> None:
 
 @asynccontextmanager
 async def shared_target_health() -> AsyncIterator[SharedState | None]:
-    """Connect to the health of targets in the other processes. There is none without Redis."""
+    """Yield the health of targets that all processes share through Redis; None without Redis."""
     env = settings.ENV
     if not env.redis_url:
         yield None
@@ -253,6 +253,7 @@ async def embedded_schedule() -> AsyncIterator[None]:
         yield
     finally:
         beat.service.stop()
-        # This polls and does not call `join` in a worker thread: an exiting interpreter cannot start one.
+        # Poll instead of calling `join` in a worker thread, because an exiting interpreter cannot start a
+        # thread.
         while beat.is_alive():  # noqa: ASYNC110
             await asyncio.sleep(SCHEDULE_POLL_INTERVAL_S)

@@ -75,7 +75,7 @@ def django_logging(level: str) -> dict[str, object]:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats log records of libraries, which use the standard library. They have no `event`."""
+    """Formats log records of libraries, which log with the standard library and have no `event`."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {

@@ -243,7 +243,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def refuse(self, response: Response) -> None:
         """Send a response without a task for it. The body of the request is discarded while it arrives.
 
-        The connection stays open, unless the client waits for `100 Continue`: it may then send no body.
+        The connection stays open, unless the client waits for `100 Continue`, because it may then send no
+        body.
         """
         keep_alive = (
             self.parser.should_keep_alive()
@@ -280,7 +281,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Respond with 400, and count the rejection unless a view counts it.
 
-        A view has the request once its headers are complete, and counts it after the disconnect.
+        A view receives a request as soon as its headers are complete, and counts it after the disconnect.
         """
         if not self.in_body:
             telemetry.count_rejected("http", 400)

@@ -4,9 +4,10 @@ Each process counts separately. The throttle counts and rejects only failed auth
 still work behind an IP address that many people share.
 
 The throttle bounds the work that unauthenticated clients cause: a well-formed key that is not cached in this
-process costs a query. All clients that are over their limit share LOOKUPS_PER_S of these queries. A new valid
-key from the network of such a client may therefore get a 429, which SDKs retry, but it is not locked out. The
-limit does not apply to a valid key that this process has cached within GATEWAY_STALE_CONFIG_S.
+process costs a query. Clients that are over their limit may together cause only LOOKUPS_PER_S such queries. A
+new valid key from the network of such a client may therefore get a 429, which SDKs retry, but it is not
+locked out. The limit does not apply to a valid key that this process has cached within
+GATEWAY_STALE_CONFIG_S.
 """
 
 import math
@@ -155,4 +156,4 @@ def client_network(client_ip: str) -> str:
 
 auth_failures = AuthThrottle()
 anonymous_requests = AuthThrottle(limit=anonymous_rpm)
-"""Requests that cost nothing, of callers without a key. The ledger counts those that have a cost."""
+"""Counts the free requests of callers without a key. The ledger counts their requests that have a cost."""

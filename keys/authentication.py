@@ -126,7 +126,10 @@ async def rehash(key: ApiKey, token: tokens.Token) -> None:
 
 
 async def authenticate_anonymous() -> Principal:
-    """Return the principal of callers without a key. Raises AuthenticationFailed if its key is not active."""
+    """Return the principal of callers without a key.
+
+    Raises AuthenticationFailed if the key of the anonymous project is not active.
+    """
     try:
         principal = await anonymous_principals.get(ANONYMOUS_SLUG)
     except LookupError:
@@ -139,8 +142,8 @@ async def authenticate_anonymous() -> Principal:
 async def lookup(token: tokens.Token, client_ip: Callable[[], str]) -> Principal | None:
     """Return the principal of a key, or None if there is none. Raises TooManyFailures.
 
-    The throttle is checked only before a query: if the key is not cached, and no stale principal verifies the
-    token.
+    The throttle is checked only before a query. A query is needed only if the key is not cached, and no stale
+    principal verifies the token.
     """
     if token.public_id not in principals:
         stale_principal = principals.get_stale(token.public_id)

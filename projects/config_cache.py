@@ -43,9 +43,10 @@ class ConfigCache(Generic[K, V]):
         self.instances.add(self)
 
     async def get(self, key: K) -> V:
-        """Return the value of a key. Raises LookupError if it has none.
+        """Return the value of a key. Raises LookupError if the key has none.
 
-        If the database fails, the stale value is returned. A database error is raised only if there is none.
+        If the database fails, the stale value is returned. A database error is raised only if there is no
+        stale value.
         """
         value = self.values.get(key)
         return await self.fetch(key) if value is None else value

@@ -31,10 +31,10 @@ IPV4_EMBEDDING_NETWORKS = tuple(
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 """The only IPv6 addresses that IANA assigns to public hosts (RFC 4291, section 2.4)."""
 SPECIAL_NETWORKS = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")))
-"""Networks without public hosts that `ipaddress` of Python 3.11 does not know to be special.
+"""Networks without public hosts that `ipaddress` in Python 3.11 does not mark as special.
 
 They are the protocol assignments (RFC 6890), in which Oracle's cloud has a metadata server, former 6to4
-relays (RFC 7526), the platform of the own machine in Azure
+relays (RFC 7526), the address at which Azure's platform serves its machines
 (learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16), and documentation (RFC 9637).
 """
 INVALID_URL = "Enter an http or https URL without a user name or password"

@@ -14,7 +14,10 @@ prefix, for example those of Mistral, are not found.
 """
 ELLIPSIS = "…"
 START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
-"""A prefix must be at the start of a word, because `task-` contains `sk-`. An escape in JSON ends a word."""
+"""A prefix must be at the start of a word, because `task-` contains `sk-`.
+
+A word can follow a JSON escape.
+"""
 OTHERS = "|".join(map(re.escape, PREFIXES))
 PATTERN = rf"((?i:sk-gw_))\w+|{START}({OTHERS})[A-Za-z0-9_\-]{{16,}}"
 TEXT, BYTES = re.compile(PATTERN, re.ASCII), re.compile(PATTERN.encode())

@@ -20,7 +20,7 @@ DEMO_SLUG = "demo"
 ANONYMOUS_SLUG = "anonymous"
 """The project of callers without a key, if AI_GATEWAY_AUTH is `open`."""
 RESERVED_SLUGS = ("new", ANONYMOUS_SLUG)
-"""Slugs that users cannot choose: URLs of other pages use the first, and the gateway itself the second."""
+"""Slugs that users cannot choose. The URL of a page contains the first, and the gateway uses the second."""
 MAX_DATE = dt.date(9000, 12, 31)
 """The last date that forms accept.
 

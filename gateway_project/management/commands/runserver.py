@@ -31,7 +31,7 @@ STOP_TIMEOUT_S = 10
 
 
 class OfferIgnoringRequest(http_protocol.WebRequest):  # type: ignore[misc]
-    """Ignores offers of WebSocket that are not handshakes of a page, as `gateway_project/server.py` does."""
+    """Ignores an offer of WebSocket on a gateway route or with a method other than GET, like `server.py`."""
 
     def process(self) -> None:
         path = unquote(self.path.decode("latin-1"))

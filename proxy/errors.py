@@ -456,7 +456,7 @@ def upstream_timeout(provider: str, reason: str) -> GatewayError:
 
 
 def circuit_open(provider: str, retry_after_s: float) -> GatewayError:
-    """Return the error for a request whose only targets failed repeatedly, and so are not called now."""
+    """Return the error for a request whose targets all failed repeatedly, so that none is called now."""
     wait = max(math.ceil(retry_after_s), 1)
     text = f"{provider} has failed repeatedly, so it is not called for some seconds. Try again in {wait} s."
     error = ApiError(kind="server_error", code="upstream_unavailable", message=text, status=503)

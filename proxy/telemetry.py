@@ -13,7 +13,7 @@ requests = Counter(
 )
 durations = Histogram(
     "proxy_request_duration_seconds",
-    "From the first byte in to the last byte out.",
+    "From the first byte of a request to the last byte of its response.",
     ["format", "model", "provider"],
     buckets=BUCKETS,
 )

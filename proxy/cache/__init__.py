@@ -1,1 +1,1 @@
-"""Response cache: stores the responses of a project, for its identical requests."""
+"""Response cache: stores responses, and returns them for identical requests of the same project."""

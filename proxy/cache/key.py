@@ -1,7 +1,8 @@
 """Cache keys. Two requests of a project share a key if the provider would receive the same request.
 
-A key is a keyed digest, so that a copy of the store does not confirm a guessed prompt. It covers the project,
-the operation, the account, the provider's model and every field of the body, except for the form of the
+A key is a keyed digest, so that somebody with a copy of the store cannot check a guessed prompt. It covers
+the project, the operation, the account, the provider's model and every field of the body, except for the form
+of the
 response: a stream and a non-streaming response have the same key.
 """
 

@@ -26,10 +26,13 @@ from proxy.cache.store import ENTRY_OVERHEAD_BYTES, LOCAL_LEASE, Lease
 
 CONNECT_TIMEOUT_S = 1.0
 LEASE_S = 15.0
-"""How long the lease of a killed process keeps other processes from fetching."""
+"""How long the lease of a killed process keeps other processes from fetching the response."""
 RENEWALS_PER_LEASE = 3
 WANTED_S = 2.0
-"""Must be longer than the interval at which a waiting process claims a key again."""
+"""How long a claim of another process counts as waiting.
+
+It must be longer than the interval between claims.
+"""
 
 PUT = """
 local index, sizes, prefix = KEYS[1], KEYS[2], KEYS[3]

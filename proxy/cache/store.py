@@ -36,7 +36,7 @@ class CacheStore(Protocol):
         """Store a response until it expires."""
 
     async def claim(self, project_id: int, key: str) -> CachedResponse | Lease | None:
-        """Return the response of a key, else a lease to fetch it, or None if another process has it."""
+        """Return the response of a key, else a lease to fetch it; None if another process has the lease."""
 
     async def purge(self, project_id: int) -> int:
         """Delete all responses of a project. Return their number."""
@@ -114,7 +114,7 @@ class MemoryStore:
 
 
 def max_bytes() -> int:
-    """Return the maximum size in bytes: of the store of a process, or of each project in Redis."""
+    """Return the maximum size in bytes: of the whole store of this process, or of each project in Redis."""
     return settings.ENV.gateway_cache_max_mb * 1024 * 1024
 
 

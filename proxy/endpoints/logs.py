@@ -61,8 +61,8 @@ async def prompt_log(caller: Authenticated) -> Response:
 async def search(caller: Authenticated, run: Callable[[LogSearch], T]) -> T:
     """Return the result of the search that the query string describes.
 
-    Raises InvalidRequest, and GatewayError for a caller without a key that may not see the whole project. All
-    such callers share one key, so the requests of this key include those of others.
+    Raises InvalidRequest. Raises GatewayError for a caller without a key, unless it may see the whole
+    project: all callers without a key share one key, whose requests include those of others.
     """
     principal = caller.principal
     pairs = parse_pairs(caller.received.request.scope["query_string"].decode("latin-1"))

@@ -34,10 +34,12 @@ class LastAudit(Collector):
             if last := cache.get(LAST_AUDIT_KEY):
                 found, ended_at = last
                 yield GaugeMetricFamily(
-                    "gateway_ledger_differences", "What the last audit of the ledger found.", found
+                    "gateway_ledger_differences", "Mismatches that the last audit of the ledger found.", found
                 )
                 yield GaugeMetricFamily(
-                    "gateway_ledger_audit_timestamp_seconds", "When it ended; one runs every hour.", ended_at
+                    "gateway_ledger_audit_timestamp_seconds",
+                    "When the last audit ended. An audit runs every hour.",
+                    ended_at,
                 )
 
     def describe(self) -> Iterator[Metric]:
@@ -62,7 +64,7 @@ class Load(Collector):
             load_shedder.lag_s,
         )
         shed = CounterMetricFamily(
-            "gateway_shed_requests", "Requests that were answered with 503 by reason.", labels=["reason"]
+            "gateway_shed_requests", "Requests that were shed with a 503, by reason.", labels=["reason"]
         )
         for reason in ShedReason:
             shed.add_metric([reason.value], load_shedder.shed_counts[reason])

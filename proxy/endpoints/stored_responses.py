@@ -72,8 +72,8 @@ async def retrieve(located: LocatedResponse, free: FreeRequest) -> None:
 async def list_items(located: LocatedResponse, free: FreeRequest) -> None:
     """Relay the input of a response.
 
-    The ids in it are not stored as issued ids. A client may have sent them, and could have sent ids of
-    another project.
+    The ids in it are not stored as issued ids, because a client may have sent them, even ids of another
+    project.
     """
     response = await call_provider(located, "GET", "input_items")
     await relay_body(located, response, await read_body(response), free)

@@ -55,7 +55,7 @@ async def usage_budget(caller: Authenticated) -> Response:
 
 @keyed(USAGE)
 async def costs_by_key(caller: Authenticated) -> Response:
-    """Return the costs of each key of the project, from its first day on."""
+    """Return the total cost of each key of the project."""
     return await respond(
         caller, lambda key: {each.public_id: usd(nano) for each, nano in cost_by_key(key).items()}
     )
@@ -189,8 +189,8 @@ def build_budgets(key: ApiKey) -> dict[str, Any]:
 def most_restrictive(statuses: list[BudgetStatus], period: Period) -> dict[str, Any] | None:
     """Return the most restrictive budget.
 
-    Hard budgets come before soft ones, and soft before shadow ones; then the one with the least remaining
-    amount.
+    Hard budgets come before soft ones, and soft ones before shadow ones. Of several budgets with the same
+    mode, the one with the least remaining amount is returned.
     """
     of_period = [status for status in statuses if status.budget.period == period]
     return (

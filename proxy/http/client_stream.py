@@ -22,9 +22,9 @@ class ClientStream:
     `render_keepalive` returns a keep-alive in the client's format, or nothing if a keep-alive would be
     invalid at this point. `is_complete` is true when the final event has been sent.
 
-    One timer serves the whole stream: to send a chunk stores the time, and does not restart the timer. No
-    keep-alive is written while a chunk is being written, because it would split the chunk. If the client has
-    stalled, a keep-alive would also only fill buffers.
+    One timer serves the whole stream. Sending a chunk only stores the time, and does not restart the timer.
+    No keep-alive is written while a chunk is being written, because it would split the chunk. If the client
+    has stalled, a keep-alive would also only fill buffers.
     """
 
     def __init__(

@@ -29,9 +29,10 @@ MAX_CODINGS = 4
 GZIP_WBITS, ZLIB_WBITS, RAW_DEFLATE_WBITS = 31, 15, -15
 """The `wbits` values of zlib for gzip, zlib and raw deflate; see zlib.decompress."""
 ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 25}
-"""Limit the window to 8 MiB, the maximum of RFC 9659.
+"""Reject frames whose window is larger than 32 MiB.
 
-The window of a frame that states its content size is as large as the content.
+RFC 9659 allows 8 MiB. The limit is larger because the window of a frame that states its content size is as
+large as its content.
 """
 
 

@@ -26,7 +26,7 @@ class GatewayView:
     """A view in Django's URLconf that runs without Django's request cycle.
 
     `run` takes the request, the writer and the parameters of the path, and writes the response. `others` are
-    the views of other methods at the same URL. This view responds to all methods that none of them has.
+    the views of other methods at the same URL. This view responds to all other methods.
     """
 
     operation: Operation

@@ -17,14 +17,14 @@ The rest is left to projects below their share, so that one busy project cannot 
 MAX_LAG_S = 0.08
 """The maximum lag: how long the event loop works before it handles a due timer.
 
-If the lag stays longer, the process has more work than its CPU core can do.
+If the lag stays above this value, the process has more work than its CPU core can do.
 """
 SUSTAINED_LAG_S = 1
 """A lag must last this long: many requests that arrive at once are not an overload."""
 RECENT_LAG_S = 5
 """If the CPU was overloaded within this time, a lag counts at once."""
 MIN_IN_FLIGHT_FOR_LAG = 64
-"""With fewer requests in flight, a lag has another cause: a single large request."""
+"""With fewer requests in flight, a lag is not an overload, because a single large request can cause it."""
 LAG_INTERVAL_S = 0.01
 LOG_INTERVAL_S = 10
 
@@ -110,8 +110,8 @@ load_shedder = LoadShedder(settings.ENV.gateway_max_concurrent_requests)
 async def monitor_load(shedder: LoadShedder = load_shedder) -> None:
     """Measure the lag of the event loop until cancelled, and log how many requests are shed.
 
-    The lag is CPU time of this thread: on a machine that is busy with other processes, the loop is late
-    without having too much to do.
+    The lag is measured in CPU time of this thread. Measured in real time, the loop would also be late if
+    other processes keep the machine busy.
     """
     loop = asyncio.get_running_loop()
     shedder.measure(0.0, loop.time())

@@ -16,7 +16,7 @@ OPAQUE_ORIGIN = "null"
 def may_come_from_foreign_site(origin: str) -> bool:
     """Return whether a page of another site may have sent a request.
 
-    Other programs than browsers send no origin. Desktop applications have origins of their own schemes, such
+    Programs other than browsers send no origin. Desktop applications have origins of their own schemes, such
     as `tauri://localhost`, which no site can have.
     """
     if not origin or not (origin == OPAQUE_ORIGIN or origin.startswith(("http://", "https://"))):

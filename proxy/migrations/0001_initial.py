@@ -71,7 +71,7 @@ class Migration(migrations.Migration):
                 ('response_id', models.TextField()),
                 ('entry', models.TextField(help_text='The usage record as an estimate, in JSON.')),
                 ('price', models.TextField(blank=True, help_text='The price of the model in all tiers, in JSON, if it is known.')),
-                ('usage_defaults', models.TextField(help_text='What the request asked for, which is charged if the response does not report it, in JSON.')),
+                ('usage_defaults', models.TextField(help_text='What the request asked for, in JSON. It is charged if the response does not report it.')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('polls', models.PositiveIntegerField(default=0)),
                 ('next_poll_at', models.DateTimeField(db_index=True)),

@@ -54,7 +54,7 @@ class BackgroundResponse(models.Model):
         blank=True, help_text="The price of the model in all tiers, in JSON, if it is known."
     )
     usage_defaults = models.TextField(
-        help_text="What the request asked for, which is charged if the response does not report it, in JSON."
+        help_text="What the request asked for, in JSON. It is charged if the response does not report it."
     )
     created_at = models.DateTimeField(default=timezone.now)
     polls = models.PositiveIntegerField(default=0)

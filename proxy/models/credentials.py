@@ -128,7 +128,10 @@ class Credential(models.Model):
 
     @property
     def check_needs_key(self) -> bool:
-        """Return whether a test shows that the key is valid. Some providers have no free call that does."""
+        """Return whether a test shows that the key is valid.
+
+        Some providers have no free call that shows this.
+        """
         return PROVIDERS[self.provider].check_needs_key
 
     def test(self) -> str:

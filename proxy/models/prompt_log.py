@@ -143,7 +143,7 @@ class PromptLogUser(models.Model):
 def user_digest(project_id: int, end_user: str) -> str:
     """Return the digest under which an end user is stored.
 
-    Without GATEWAY_SECRET_KEY, a dump of the database cannot confirm a guessed end user.
+    Somebody who has a dump of the database, but not GATEWAY_SECRET_KEY, cannot check a guessed end user.
     """
     name = f"{project_id}\0{end_user}"
     return salted_hmac("proxy.prompt_log.end_user", name, algorithm="sha256").hexdigest()

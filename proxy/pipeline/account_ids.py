@@ -314,8 +314,8 @@ class Writer:
         try:
             save(rows for rows, _ in batch)
         except IntegrityError:
-            # If a project was deleted in the meantime, its ids must not prevent that the ids of other
-            # projects are stored.
+            # If a project was deleted in the meantime, its ids must not prevent the storage of other
+            # projects' ids.
             for rows, future in batch:
                 resolve_future(future, write_separately(rows))
         except Exception as error:

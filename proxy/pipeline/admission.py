@@ -46,7 +46,7 @@ class ReservationInterrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CostBound:
-    """The bounds of what the calls of a candidate cost, in nano-USD.
+    """The bounds of the cost of calling a candidate, in nano-USD.
 
     `limit` is the output limit, or None if none is known. `max_cost` is None if the price is not known. The
     candidate can run with `min_nano`, and costs at most `max_nano`. `tokens` is an estimate of what it uses.
@@ -92,7 +92,7 @@ class Admitted:
         return entry
 
     def for_call(self, number: int, candidates: tuple[Candidate, ...], spent_nano: int) -> "Admitted | None":
-        """Return the permission for the call with this number, of the first of `candidates`.
+        """Return the permission for the call with this number, which calls the first of `candidates`.
 
         `spent_nano` is the cost of the calls before it. The result is None if a hard budget applies, and what
         is left of the reservation does not cover the call.

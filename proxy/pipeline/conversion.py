@@ -240,7 +240,8 @@ class FittedPassThrough(PassThrough):
         try:
             request = parse_request(self.client_request, self.destination.format)
         except InvalidRequest:
-            # The gateway does not know every feature of the format. The provider responds to such a body.
+            # The body has a feature that the gateway does not know. It is sent unchanged, and the provider
+            # decides.
             return passed
         body, dropped = fit_body(passed.body, request, self.destination, self.quirks)
         return dataclasses.replace(passed, body=body, dropped=(*passed.dropped, *dropped))

@@ -22,7 +22,7 @@ from proxy.pipeline.route import Planned, Routed
 
 EVENT_STREAM = "text/event-stream"
 AS_ONE_EVENT = b"data: %s\n\ndata: [DONE]\n\n"
-"""A text completion as a stream: its events have the same fields as the whole response."""
+"""A non-streaming text completion as a stream. It is one event, because events have the same fields."""
 
 
 def early_stream(planned: Planned, writer: ResponseWriter) -> ResponseWriter:
@@ -105,7 +105,7 @@ class EarlyStream:
         return self.client_request.encoder(request)
 
     def _error_event(self, error: ApiError) -> bytes:
-        # An encoder also sends the start of the response. Operations that are not converted have none.
+        # An encoder also sends the start of the response. Operations that are not converted have no encoder.
         is_generation = self.received.operation.convertible
         renderer = self._encoder() if is_generation else self.client_request.meter()
         return renderer.render_error_event(error, self.received.request_id)

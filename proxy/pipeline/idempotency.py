@@ -4,7 +4,7 @@ The statuses are those of draft-ietf-httpapi-idempotency-key-header and of Strip
 the first request is in progress, and 422 if the key was used for another request. Unlike Stripe, the gateway
 stores no failures, because SDKs retry a failed request under the same key and expect it to run. Only a
 complete response is stored, for 24 hours. The key is released if the request was denied, failed, was aborted
-by the client, or has a response larger than MAX_STORED_BYTES. What the request used until then is charged.
+by the client, or has a response larger than MAX_STORED_BYTES. The usage of such a request is charged.
 
 A key belongs to a project. The database decides which request runs, so any number of processes agree. While
 the database is down, requests with a key are not run.
@@ -267,7 +267,7 @@ class StoringWriter:
 def fingerprint(parsed: Parsed[ClientRequest]) -> str:
     """Return a keyed digest of the request.
 
-    Without the key, a dump of the database cannot confirm a guessed request.
+    Somebody who has a dump of the database, but not this key, cannot check a guessed request.
     """
     operation = parsed.caller.received.operation
     head = f"{operation.name} {operation.format} {sorted(parsed.url_params.items())}\n".encode()

@@ -184,7 +184,7 @@ class StreamRelay:
         if error is not None and not await self.send_error(error):
             self.writer.abandon()
         self.client.close()
-        self.recorder.begin()  # Issued before the failure; do not wait.
+        self.recorder.begin()  # Store ids that were issued before a failure, without waiting.
         return self.result(error)
 
     async def relay_until_failure(self) -> GatewayError | None:
@@ -223,9 +223,10 @@ class StreamRelay:
 
     @property
     def refused_key(self) -> ApiError | None:
-        """Return the provider's refusal of its key, if the stream begins with it.
+        """Return the error if the stream begins with the provider's rejection of the account's key.
 
-        Its event is not forwarded: a client would take it for a refusal of the gateway key.
+        The event of the error is not forwarded, because the client would take it for a rejection of its
+        gateway key.
         """
         error, account = self.opened.opening.error, self.admitted.planned.candidate.target.account
         return error if error is not None and relayed_errors.is_refused_key(error, account) else None

@@ -29,7 +29,7 @@ OUTCOMES_WITHOUT_RATE_LIMITS = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE, Outc
 """Outcomes without rate-limit headers, because nobody reads them or the limits cannot be looked up."""
 
 MAX_DROPPED_LENGTH = 2_000
-"""Most characters of the header that names the dropped settings: clients and proxies reject long headers."""
+"""Maximum length of the header with the dropped settings, because clients and proxies reject long ones."""
 
 Failure = Exception | asyncio.CancelledError
 ErrorRenderer = Callable[[ApiError, str], bytes]

@@ -48,7 +48,7 @@ class Routed:
     def headers(self, target: Target | None = None) -> Headers:
         """Return the caller's headers, those of the resolution, and those that name the target.
 
-        If no target is given, it is the first one.
+        If no target is given, the first one is named.
         """
         target = target or self.target
         return {

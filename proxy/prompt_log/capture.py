@@ -19,7 +19,10 @@ from proxy.prompt_log.texts import event_text, newest_message, text_of
 PREVIEW_LENGTH = 500
 """Maximum number of characters of a preview."""
 PREVIEW_SOURCE_LENGTH = 2 * PREVIEW_LENGTH
-"""Number of characters that are read for a preview: more, because redaction may shorten the text."""
+"""Number of characters that are read for a preview.
+
+Some are spare, because redaction may shorten the text.
+"""
 FULL_LENGTH = 256 * 1024
 """Maximum number of characters of a body in the mode `full`."""
 MAX_READ_BYTES = 1024 * 1024
@@ -86,9 +89,12 @@ class Capture:
         return body
 
     def read_response(self) -> Any:
-        """Return the text of a stream, and the decoded JSON of another response, or its text."""
+        """Return the text of a stream.
+
+        For another response, return its decoded JSON, or the text if it has none.
+        """
         if self.stream is not None:
-            chunks, self.chunks = self.chunks, []  # A batch that could not be written is read again.
+            chunks, self.chunks = self.chunks, []  # If the batch cannot be written, this runs again.
             self.stream.read(chunks)
             return self.stream.finish()
         data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)

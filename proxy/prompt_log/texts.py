@@ -17,11 +17,11 @@ TEXT_FIELDS = (
     "reasoning_content", "thinking", "summary", "text", "refusal", "tool_calls", "function", "functionCall",
     "functionResponse", "name", "arguments", "partial_json", "response",
 )  # fmt: skip
-"""Fields that contain texts, or objects with texts, in the order of reading."""
+"""Fields that contain texts, or objects with texts, in the order in which they are read."""
 OBJECT_FIELDS = ("args", "input")
 """Fields with the arguments of a tool call as an object."""
 RESPONSES_DELTAS = ("text.delta", "arguments.delta", "refusal.delta", "input.delta")
-"""Ends of the types of events of the Responses API that contain text. Other events repeat it."""
+"""Suffixes of the types of Responses API events that contain new text. Other events repeat the same text."""
 
 
 def newest_message(fields: Mapping[str, Any]) -> Any:

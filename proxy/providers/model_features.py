@@ -1,7 +1,7 @@
 """Features of models, by their names: whether they accept images and tools, and their limits.
 
-Vendors' model pages state the features, and genai-prices has the size of the context. They are not known for
-models of other names.
+Vendors' model pages state the features, and genai-prices has the size of the context. For names that match no
+pattern, it is not known whether the models accept images and tools.
 """
 
 import re

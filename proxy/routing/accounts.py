@@ -27,7 +27,7 @@ from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, configured_key, defau
 from proxy.routing.operator_routes import Route, environment_routes, yaml_routes
 
 FORMAT_OWNERS = {MESSAGES_FORMAT: ANTHROPIC, GEMINI_FORMAT: GEMINI}
-"""The provider whose rule for base URLs applies to a format; for other formats it is the account's own."""
+"""The provider whose rule for base URLs applies to a format. For other formats, the URL is not changed."""
 CALLERS_NAMESPACE = "caller's"
 """Namespace of ids in accounts of callers. No credential has this name, because it is not a slug."""
 

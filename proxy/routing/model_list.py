@@ -24,8 +24,8 @@ FINE_TUNED_MARK = ":"
 class ListedModel:
     """A model that a project can call: its name, and what the first target serves under this name.
 
-    `owner` is the provider or the credential. `served` is the model's name there. It differs from the name in
-    a route, and for a model that is retired.
+    `owner` is the provider or the credential. `served` is the model's name there. It differs from `name` if a
+    route or the successor of a retired model serves the name.
     """
 
     name: str

@@ -44,7 +44,10 @@ class ProjectRouting:
         self.built = RoutingTable({}, {}, None)
 
     def table(self, operator_accounts: tuple[Account, ...]) -> RoutingTable:
-        """Return the routing table with these accounts of the operator. It is built only if they change."""
+        """Return the routing table with these accounts of the operator.
+
+        A new table is built only if these accounts have changed.
+        """
         config = config_file.load()
         if (
             self.built_for is None

@@ -110,7 +110,7 @@ class HttpUpstreamResponse:
         return chunk
 
     def _check_timeouts(self) -> None:
-        """End the wait for the provider if it takes too long, or check again when it will.
+        """End the wait for the provider if it has taken too long. Otherwise, check again when it would have.
 
         One timer serves the whole stream, because a timer for each chunk costs as much as the chunk.
         """

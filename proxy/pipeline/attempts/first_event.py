@@ -18,7 +18,7 @@ ERROR_MARKERS = (b"error", b"failed")
 """Every error event of every format contains one of these."""
 PING, PING_START = b"ping", b"event: ping"
 USUAL_STARTS = (b"data: {", b"event: ")
-"""The first bytes of most streams. Their first event need not be split from the rest to be found."""
+"""The first bytes of most streams. After them, an event is found by its end, without parsing."""
 
 
 class Opening(NamedTuple):

@@ -170,9 +170,10 @@ class AttemptSequence:
         return True
 
     def other_credential(self, failure: Failure, number: int, spent_nano: int) -> Admitted | None:
-        """Return the permission to call the same model with the next credential after a 429; None if not.
+        """Return the permission to call the same model with the next credential after a 429.
 
-        The rate limit is that of a credential, so the next one need not wait.
+        The rate limit applies to one credential, so the next call need not wait. The result is None if the
+        failure was not a 429, or if no other credential may be called.
         """
         failed, *others = self.admitted.planned.candidates
         is_rate_limited = failure.kind is FailureClass.RETRY and failure.status == TOO_MANY_REQUESTS

@@ -57,7 +57,7 @@ def cache_use(planned: Planned) -> CacheUse | None:
 
 
 def is_cacheable(planned: Planned) -> bool:
-    """Return whether an identical request can get the same response without a loss."""
+    """Return whether an identical request can get the stored response without a disadvantage."""
     parsed, facts = planned.routed.parsed, planned.candidate.plan.facts
     request, operation = parsed.client_request, parsed.caller.received.operation
     return (

@@ -171,7 +171,7 @@ class RecordingWriter(CacheStatusWriter):
         return response if self._has_ended_well(response) else None
 
     def _is_from_first_target(self) -> bool:
-        """Return whether the target in the key has served the request, and not a fallback."""
+        """Return whether the request was served by the target in its cache key, and not by another target."""
         planned = self.planned.headers()
         return all(self.headers.get(name) == planned[name] for name in TARGET_HEADERS)
 
@@ -192,7 +192,8 @@ class RecordingWriter(CacheStatusWriter):
         """Return whether every choice is complete.
 
         If the gateway has set the output limit, a response that ends at the limit is not what the client
-        asked for. Embeddings and text completions have no neutral form.
+        asked for. Embeddings and text completions cannot be decoded, so they count as complete unless the
+        gateway set a limit.
         """
         operation = self.planned.routed.parsed.caller.received.operation
         is_limited = LIMIT_HEADER in self.headers

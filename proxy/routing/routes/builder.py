@@ -21,7 +21,9 @@ def build_table(
     operator_accounts: Sequence[Account],
     config: OperatorConfig,
 ) -> RoutingTable:
-    """Return the routing table of a project. Of equal names, the source that comes first decides.
+    """Return the routing table of a project.
+
+    If several sources have the same name, the first of them decides.
 
     `definitions` are the routes of the project. `operator_accounts` are those that the project may use.
     """

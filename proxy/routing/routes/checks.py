@@ -77,7 +77,7 @@ def kind_problems(targets: Sequence[RouteTarget]) -> list[str]:
 
 
 def unreachable_problem(table: RoutingTable, route: Route) -> str:
-    """Return which earlier route serves all requests of this one; empty if none does."""
+    """Return a message if an earlier route serves all requests of this one; else an empty text."""
     for earlier in table.routes[route.name]:
         if earlier is route:
             return ""

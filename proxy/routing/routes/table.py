@@ -23,8 +23,8 @@ CONDITIONAL_HINT = " Its routes have rules, and this request meets none of them.
 class RoutingTable:
     """Routes by name, and pools of accounts by the names of providers and accounts.
 
-    Routes with the same name are in the order in which they are tried. `default` serves names that nothing
-    else explains.
+    Routes with the same name are in the order in which they are tried. `default` serves names that match
+    nothing else.
     """
 
     def __init__(
@@ -34,9 +34,10 @@ class RoutingTable:
 
     @cached_property
     def names_before_loops(self) -> frozenset[str]:
-        """The names from which fallbacks lead into a loop.
+        """The names whose fallbacks lead into a loop.
 
-        Names whose fallbacks all end are removed one after the other, so that this takes linear time.
+        They are the names that remain when names whose fallbacks all end are removed one after the other.
+        This takes linear time.
         """
         following = {
             name: {fallback for route in routes for fallback in route.fallbacks if fallback in self.routes}

@@ -191,8 +191,8 @@ HEADER = """# Faults of providers
 
 The table says what a client gets if its provider fails on every call, how many calls are made, and what is
 billed: `nothing`, the `exact` amount that the providers bill, or an `estimate` that is not less, because the
-provider may bill a response that the gateway has not received. Each cell holds for clients of all four
-formats, unless it names one. A test checks it at a local provider with these faults.
+provider may bill a response that the gateway has not received. Each cell applies to clients of all four
+formats, unless it names one. A test checks each cell with a local provider that has these faults.
 
 In the first two columns, one target of the client's own format is called again once (`retry_attempts: 1`). In
 the last two columns, it has no retries, and a second target of another format and price works.

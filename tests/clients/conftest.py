@@ -24,7 +24,7 @@ MODELS = (
 )
 """Model names of OpenAI's two formats, Anthropic, both generations of Gemini, and two compatible servers.
 
-The last server rejects calls in the history that do not have their reasoning.
+The last server rejects a tool call in the history without the reasoning that preceded it.
 """
 CONFIG = """
 models:

@@ -15,7 +15,7 @@ from tests.support.factories import SECRET, USD, daily, record
 
 @pytest.fixture(autouse=True)
 def provider_reply(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
-    """Let providers reply to tests of credentials with the last entry, instead of over the network."""
+    """Replace the network in tests of credentials: the provider's reply is the last entry of this list."""
     replies = [(200, b"{}")]
 
     async def reply(url: str, provider: object, secret: str) -> tuple[int, bytes]:

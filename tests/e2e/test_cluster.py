@@ -157,7 +157,7 @@ class CachedPrompt:
 async def miss_everywhere(gateways: Cluster, token: str, *, kill_holder: bool) -> tuple[int, Counter[str]]:
     """Send the same request to all processes; return the provider's calls, and the uses of the cache.
 
-    The first process fetches. If `kill_holder`, it is killed while it does.
+    The first process fetches the response. With `kill_holder`, it is killed during the fetch.
     """
     prompt = CachedPrompt(gateways)
     first, *others = gateways.processes

@@ -1,4 +1,4 @@
-"""The official SDKs read cached responses, also those that another request got as a stream, or not."""
+"""The official SDKs read cached responses, whether these were fetched as a stream or not."""
 
 import json
 from typing import Any

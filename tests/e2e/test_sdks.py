@@ -29,7 +29,7 @@ from tests.support.sdks import (
 
 pytestmark = pytest.mark.databases
 
-# A provider that speaks Responses speaks chat completions as well, which clients of those get.
+# A provider with the Responses API also has chat completions, which clients of chat completions get.
 
 
 @everywhere

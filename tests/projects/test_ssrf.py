@@ -126,7 +126,7 @@ def test_there_are_at_least_60_forms() -> None:
 def test_the_pages_that_take_a_url_reach_nothing(
     project: Project, alice: User, canary: Canary, ssrf_urls: list[str]
 ) -> None:
-    """Save a credential and a webhook for names that forms accept, which tests and calls them at once."""
+    """Save a credential and a webhook for each host that forms accept. The gateway calls both at once."""
     client = signed_in(alice)
     names = [url for url in ssrf_urls if re.search(r"//(localhost|mapped.test|rebinding.test):|/307", url)]
     for number, url in enumerate(names):

@@ -37,8 +37,7 @@ WITHOUT_REGIONS = ("claude-3", "claude-sonnet-4-5", "claude-haiku-4-5", "claude-
 """Models whose price does not depend on the region (platform.claude.com/docs/en/about-claude/pricing)."""
 
 FEES_USD: dict[str, dict[str, str]] = {
-    # developers.openai.com/api/docs/pricing, "Tools". A container costs 0.03 USD for 20 minutes and GB, but
-    # the price of 16 GB and more is listed.
+    # developers.openai.com/api/docs/pricing, "Tools". A container of 20 minutes costs 0.03 USD per GB.
     "openai": {
         "web_search": "0.01",
         "web_search_preview": "0.01",

@@ -9,7 +9,7 @@ INPUT, CACHED, WRITTEN = 10, 4, 3
 DEFAULT_OUTPUT = 3000
 CALLS_OF_A_TOOL = 2
 IMAGE_INPUT, IMAGE_OUTPUT = 50, 190
-"""Tokens that the image model reads and generates for one image. Every quality costs more (the guide)."""
+"""Tokens that the image model reads and generates for one image."""
 
 
 @dataclass

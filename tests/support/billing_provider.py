@@ -2,7 +2,7 @@
 
 It bills the tier and the region that the request names, or the most expensive ones that it may choose, the
 longest allowed output, cache writes, and calls of server tools. Half of its responses leave out what the
-request has stated itself. A tier without rates in the price list costs a multiple.
+request has stated itself. A tier without rates in the price list costs a multiple of the standard price.
 """
 
 import json

@@ -28,7 +28,7 @@ NAMES = {
 }
 """Addresses of names. `rebinding.test` is not in this table: see `Resolver`."""
 HOSTS = (
-    # As they are.
+    # Usual spellings.
     "127.0.0.1 127.255.255.254 0.0.0.0 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 "
     "100.100.100.200 192.0.0.192 192.88.99.1 198.18.0.1 168.63.129.16 224.0.0.1 240.0.0.1 255.255.255.255 "
     # Spellings that inet_aton accepts: decimal, hexadecimal, octal and short.

@@ -10,7 +10,7 @@ from django.test import TransactionTestCase
 from projects.models import ConfigVersion
 
 KEPT_TABLES = {"django_content_type", "auth_permission"}
-"""Tables whose rows migrations create, and no test changes."""
+"""Tables whose rows are created by migrations and changed by no test."""
 
 
 def install() -> None:

@@ -100,7 +100,7 @@ def test_it_rejects_async_and_model_override_fields(
 def test_it_rejects_fallbacks_in_the_client_format(
     live_gateway: LiveGateway, upstream: LocalUpstream, token: str
 ) -> None:
-    """The key need not have a budget, because the request would cost as much as another model."""
+    """Keys without a budget get this error too, because another model would have another price."""
     response = post(live_gateway, token, ANTHROPIC, fallbacks=[{"model": "dear"}])
     assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
     assert "The field fallbacks lets the provider use another model" in response.json()["error"]["message"]

@@ -63,7 +63,7 @@ PAIRS = [
     for client in PROVIDERS
     for provider_format in PROVIDERS
     if provider_format != "openai_responses"
-    or client == "openai_responses"  # OpenAI is reached by chat completions by all others
+    or client == "openai_responses"  # Other clients reach OpenAI through chat completions.
 ]
 pairs = pytest.mark.parametrize(("client", "provider_format"), PAIRS)
 

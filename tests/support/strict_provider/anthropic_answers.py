@@ -27,9 +27,9 @@ def complete(turn: Turn, body: Json, *, signs: bool) -> Json:
 
 
 def blocks(turn: Turn, *, signs: bool) -> list[Json]:
-    """Return the blocks. A second thought is redacted before several calls; only Claude redacts.
+    """Return the blocks. Claude, but not DeepSeek, adds a redacted thought before several calls.
 
-    DeepSeek signs with an id (github.com/NousResearch/hermes-agent/pull/21048).
+    DeepSeek's signature is an id (github.com/NousResearch/hermes-agent/pull/21048).
     """
     thoughts: list[Json] = []
     if turn.thought:

@@ -47,7 +47,7 @@ def violations(body: Json) -> Iterator[str]:
 
 
 def unsigned_violations(body: Json) -> Iterator[str]:
-    """Yield what DeepSeek refuses: it verifies no signature, and requires its thinking.
+    """Yield what DeepSeek rejects. It does not verify signatures, but requires its thinking.
 
     Sources: api-docs.deepseek.com/guides/thinking_mode and guides/anthropic_api.
     """

@@ -43,7 +43,7 @@ OPAQUE_FIELDS = {
     "responseSchema",
     "responseJsonSchema",
 }
-"""Fields whose value has names of the caller's own."""
+"""Fields whose values contain names that the caller chooses."""
 CALL_FIELDS = {"id", "name", "args", "partialArgs", "willContinue"}
 RESULT_FIELDS = {"id", "name", "response", "parts", "willContinue", "scheduling"}
 
@@ -132,7 +132,7 @@ def results_in(content: Json) -> list[Json]:
 
 
 def pairing_violations(contents: list[Json]) -> Iterator[str]:
-    """Yield turns of calls that the turn of their results does not follow."""
+    """Yield turns with calls that are not followed by a turn with the results of these calls."""
     wanted: list[str] = []
     for content in [*contents, {}]:
         results = results_in(content)
@@ -149,7 +149,7 @@ def pairing_violations(contents: list[Json]) -> Iterator[str]:
 
 
 def signature_violations(contents: list[Json]) -> Iterator[str]:
-    """Yield calls since the user's last text of which the first one has no signature."""
+    """Yield turns since the user's last text in which the first call has no signature."""
     for content in reversed(contents):
         if content.get("role") != "model" and any("text" in part for part in content.get("parts") or ()):
             return

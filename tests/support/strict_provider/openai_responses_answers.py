@@ -41,7 +41,7 @@ def items(turn: Turn, body: Json) -> list[Json]:
 
 
 def reasoning(turn: Turn, body: Json) -> Json:
-    """Return the reasoning: with a summary if the request asks for it, encrypted if it asks for that."""
+    """Return the reasoning, with a summary or encrypted content if the request asks for it."""
     id = new_id("rs_")
     shows = (body.get("reasoning") or {}).get("summary")
     summary = [{"type": "summary_text", "text": turn.thought}] if shows else []

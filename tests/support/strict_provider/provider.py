@@ -40,7 +40,7 @@ CHAT_SERVERS = {"v1": "openai", "compatible": "compatible", "reasoning": "deepse
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer to a request: why it is refused, or the turn of the model in both ways."""
+    """Response to a request: the reasons for a rejection, or the model's turn, complete and as a stream."""
 
     violations: tuple[str, ...]
     complete: Complete

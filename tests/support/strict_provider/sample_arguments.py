@@ -63,7 +63,7 @@ class Sampler:
 
 
 def type_of(schema: dict[str, Any]) -> str:
-    """Return the JSON type in lower case (Gemini writes capitals); of several, the first but null."""
+    """Return the JSON type in lower case; of several types, the first one that is not null."""
     kind = schema.get("type") or ("object" if "properties" in schema else "")
     kinds = kind if isinstance(kind, list) else [kind]
     return next((str(each).lower() for each in kinds if str(each).lower() != "null"), "null")

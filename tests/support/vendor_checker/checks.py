@@ -41,7 +41,7 @@ def violations(body: Json, destination: Destination) -> list[str]:
 
 
 def applicable(rule: Rule, rows: list[Constraint]) -> list[Constraint]:
-    """Return the rows that apply: the first row of most rules, and all rows of the others, once by name."""
+    """Return the rows that apply: the first, all (for some rules), or one for each name (for `range`)."""
     if rule in ("unsupported_settings", "sampling", "message_fields", "top_level_keywords"):
         return rows
     if rule == "range":

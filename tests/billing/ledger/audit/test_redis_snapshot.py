@@ -280,7 +280,7 @@ async def test_only_spend_from_an_outage_may_exceed_a_budget(
 
 @needs_redis
 async def test_overspending_after_redis_returns_is_found(in_redis: LedgerHarness, key: ApiKey) -> None:
-    """Requests without a check from over an hour ago counted when the next request was checked."""
+    """Unchecked requests of more than an hour ago were already counted when the next request was checked."""
     ledger = await in_redis.start()
     assert isinstance(ledger, RedisLedger)
     await ledger.background_tasks.stop()

@@ -103,7 +103,7 @@ async def test_unsent_record_ends_its_reservation(
     server.pause()
     with pytest.raises(LedgerUnavailable):
         await stopped.reserve(request)
-    stopped.pending.pending_cancellations.clear()  # it ends before it can undo the reservation
+    stopped.pending.pending_cancellations.clear()  # The process ends before it undoes the reservation.
     while not stopped.client.breaker.is_open:
         stopped.client.breaker.record_failure()
         await asyncio.sleep(FAILURE_WINDOW_S)
@@ -112,7 +112,7 @@ async def test_unsent_record_ends_its_reservation(
     await stopped.stop()
     assert await UnsentRecord.objects.filter(pk=request.id).aexists()
     for each in gateways:
-        await each.background_tasks.stop()  # they would bring it to Redis at once
+        await each.background_tasks.stop()  # These processes would send the record to Redis at once.
     server.resume()
     await eventually(lambda: can_reserve(gateways[0], reserve_request(key, budget_limit)))
     with redis.Redis.from_url(server.url) as store:

@@ -85,7 +85,8 @@ async def test_unsent_records_of_cancelled_requests_are_collected_at_once(
 async def test_pending_correction_is_written_once(
     gateways: list[RedisLedger], key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corrections, "RETRY_DELAY_S", math.nan)  # to wait for nobody is an error
+    # A retry fails, because NaN is not a valid delay.
+    monkeypatch.setattr(corrections, "RETRY_DELAY_S", math.nan)
     grant = await gateways[0].reserve(request := reserve_request(key))
     await settle(gateways[0], request, grant, cost=5)
     await drain_all(gateways)

@@ -62,7 +62,7 @@ def test_none_of_many_generated_requests_is_rejected(request: Request) -> None:
 
 
 def rejecting_destinations(request: Request) -> dict[str, list[str]]:
-    """Return what each vendor rejects in a request, without those that accept it."""
+    """Return what each vendor rejects in a request. Vendors that accept the request are left out."""
     found = {label(destination): rejected(request, destination) for destination in DESTINATIONS}
     return {name: problems for name, problems in found.items() if problems}
 

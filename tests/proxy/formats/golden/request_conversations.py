@@ -35,7 +35,7 @@ CONVERSATIONS: dict[str, Bodies] = {
         "openai_chat": openai_chat_request(stream=True, stream_options={"include_usage": True}),
         "openai_responses": openai_responses_request(stream=True),
         "anthropic": anthropic_request(stream=True),
-        "gemini": None,  # says it in the address
+        "gemini": None,  # The URL of Gemini's requests says whether they stream.
     },
     "system instructions": {
         "openai_chat": openai_chat_request(

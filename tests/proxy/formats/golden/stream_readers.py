@@ -38,7 +38,7 @@ def openai_chat(events: list[Body]) -> Body:
             choice["message"].get("tool_calls") or choice["message"]["refusal"]
         ):
             choice["message"]["content"] = (
-                None  # the first chunk of each choice says an empty text, whatever comes
+                None  # The first chunk of each choice has an empty text, whatever follows.
             )
     head = {name: events[0][name] for name in ("id", "created", "model", "system_fingerprint")} | {
         "object": "chat.completion"

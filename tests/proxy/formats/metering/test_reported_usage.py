@@ -476,7 +476,7 @@ def test_reservation_counts_each_choice_and_the_prompt_once(call: ClientRequest,
 def test_usage_covers_all_choices() -> None:
     """A provider reports the tokens of all choices together.
 
-    Without a report, the gateway counts all choices.
+    If the provider reports none, the gateway counts the tokens of all choices.
     """
     two = [{"index": index, "message": {"content": "four"}} for index in range(2)]
     assert chat_request(n=2, max_tokens=10).facts.max_output_tokens == 20

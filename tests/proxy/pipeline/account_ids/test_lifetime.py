@@ -37,7 +37,7 @@ def test_an_id_works_as_long_as_the_provider_keeps_the_object(gateway: httpx.Cli
     assert expiries == {
         ("response", month),
         ("conversation", None),
-        ("item", None),  # It is in the conversation.
+        ("item", None),  # An item is stored as long as its conversation.
         ("container", month),
         ("file", month),
         ("audio", 1),

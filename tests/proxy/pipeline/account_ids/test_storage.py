@@ -152,7 +152,7 @@ def test_ids_of_a_deleted_project_do_not_fail_those_of_others(
     writer = account_ids.Writer()
     writer.submit(
         [issued_id(project, 0)]
-    )  # It occupies the thread, so that the next two are written together.
+    )  # This write occupies the thread, so that the next two are written together.
     time.sleep(0.1)
     gone = Project(pk=10**9)
     futures = [writer.submit([issued_id(gone, 1)]), writer.submit([issued_id(demo_project, 2)])]

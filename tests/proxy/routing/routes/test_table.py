@@ -118,7 +118,7 @@ def test_fallbacks_that_loop_end() -> None:
 
 
 def test_only_routes_that_lead_into_a_loop_are_searched_for_one() -> None:
-    """Routes of a long chain are not. A check of each of them alone would take quadratic time."""
+    """Routes of a long chain are not searched. A search from each of them would take quadratic time."""
     chain = [to("openai/x", name=f"m{number}", fallbacks=(f"m{number + 1}",)) for number in range(999)]
     loop = [to("openai/a", name="a", fallbacks=("b",)), to("openai/b", name="b", fallbacks=("a", "m0"))]
     before = to("openai/c", name="c", fallbacks=("a",))

@@ -74,7 +74,13 @@ KEEPALIVE_EVENT = (
 The Python SDK fails on comments, and the older JavaScript SDK fails on a blank line.
 """
 GENERATION_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationFields))
-BOUNDED_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(RequestFields)) | {"model"}
+BOUNDED_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(RequestFields)) | {
+    "model",
+    "stream",
+}
+STREAM_FIELD = "stream"
+GATEWAY_FIELDS = {"metadata", STREAM_FIELD}
+"""Fields for the gateway: tags, and whether to stream."""
 ROUTING_FIELDS = ("routingConfig", "modelSelectionConfig", "modelConfig")
 MESSAGE_FIELDS = token_bounds.field_names("""
     role parts text thought thoughtSignature thought_signature inlineData inline_data mimeType mime_type data
@@ -87,13 +93,17 @@ EMPTY_RESPONSE = ResponseFacts()
 class GenerateContentRequest(WithoutAccountIds):
     """A client's request in this format.
 
-    The URL names the model and says whether to stream. If `as_array` is set, the client expects its stream as
-    one JSON array. Google sends this form if the URL does not have `alt=sse`.
+    The URL names the model and says whether to stream. If `as_array` is set, the client expects its stream
+    as one JSON array. Google sends this form if the URL does not have `alt=sse`. The field `stream` of other
+    APIs asks for a stream of events too. Google does not know it, so it is never sent.
     """
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False, *, as_array: bool = False) -> None:
         """Raise InvalidRequest for a body that is not valid."""
-        self.body, self.fields, self.as_array = body, parse_object(body), as_array
+        self.body, self.as_array = body, as_array
+        given = parse_object(body)
+        self.gateway_fields = given.keys() & GATEWAY_FIELDS
+        self.fields, body_streams = without_stream(given)
         self.request = request = convert_json(self.fields, RequestFields, strict=False)
         self.settings = settings = request.settings or request.snake_settings or GenerationFields()
         limit, n = settings.max_output_tokens or settings.snake_max_output_tokens, settings.n
@@ -110,7 +120,7 @@ class GenerateContentRequest(WithoutAccountIds):
             max_input_tokens=bound,
             max_output_tokens=limit and limit * n,
             n=n,
-            stream=stream,
+            stream=stream or body_streams,
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(serviceTier=tier),
             usage_defaults=UsageDefaults(service_tier=tier),
@@ -134,13 +144,13 @@ class GenerateContentRequest(WithoutAccountIds):
     def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
         """Return the body with the output limit `max_tokens`, if given, and without repeated results.
 
-        The body does not need the name of the model, because the URL contains it. Tags in `metadata` are for
-        the gateway, because Google has no such field.
+        The body does not need the name of the model, because the URL contains it. Google does not have the
+        fields of the gateway.
         """
         fields = self.contents_without_repeats()
         if max_tokens is not None:
             fields |= self.settings_with_limit(max_tokens)
-        removed = self.fields.keys() & {"metadata"}
+        removed = self.gateway_fields
         return replace_fields(self.body, fields, removed) if fields or removed else self.body
 
     def contents_without_repeats(self) -> dict[str, Any]:
@@ -182,6 +192,16 @@ class GenerateContentRequest(WithoutAccountIds):
         cached = {"cachedContent": request.cached, "cached_content": request.snake_cached}
         values = [request.messages, request.system, request.snake_system, request.tools, cached]
         return references_in([*values, self.unknown_fields], ACCOUNT_ID_FIELDS)
+
+
+def without_stream(fields: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the fields without `stream`, and whether it asks for a stream. Raises InvalidRequest."""
+    if STREAM_FIELD not in fields:
+        return fields, False
+    streams = fields[STREAM_FIELD] or False
+    if not isinstance(streams, bool):
+        raise InvalidRequest("The field stream must be true or false.", STREAM_FIELD)
+    return {name: value for name, value in fields.items() if name != STREAM_FIELD}, streams
 
 
 def check_letters_of(fields: dict[str, Any], request: RequestFields) -> None:

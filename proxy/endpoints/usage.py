@@ -20,6 +20,8 @@ from proxy import errors
 from proxy.endpoints import usage_query
 from proxy.endpoints.usage_query import DIMENSIONS, UsageQuery
 from proxy.endpoints.views import keyed
+from proxy.formats.neutral import InvalidRequest
+from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response, json_response
 from proxy.operations import USAGE
 from proxy.pipeline.authenticate import Authenticated
@@ -55,25 +57,44 @@ async def usage_budget(caller: Authenticated) -> Response:
 
 @keyed(USAGE)
 async def costs_by_key(caller: Authenticated) -> Response:
-    """Return the total cost of each key of the project."""
-    return await respond(
-        caller, lambda key: {each.public_id: usd(nano) for each, nano in cost_by_key(key).items()}
-    )
+    """Return the total cost of each key of the project; with `detail=true` also tokens."""
+    render_key = key_totals if wants_detail(caller.received.request) else key_cost
+
+    def build_body(own: ApiKey) -> dict[str, Any]:
+        return {key.public_id: render_key(totals) for key, totals in totals_by_key(own).items()}
+
+    return await respond(caller, build_body)
 
 
 @keyed(USAGE)
 async def costs_for_key(caller: Authenticated, public_id: str) -> Response:
-    """Return the costs of one key, which the URL names by its public id or by the key itself."""
+    """Return cost and tokens of one key, which the URL names by its public id or by the key itself."""
     token = tokens.parse(public_id)
     requested_id = token.public_id if token else public_id
 
     def find(own: ApiKey) -> dict[str, Any]:
-        for key, nano in cost_by_key(own).items():
+        for key, totals in totals_by_key(own).items():
             if key.public_id == requested_id:
-                return {"key": requested_id, "costUsd": usd(nano)}
+                return {"key": requested_id, **key_totals(totals)}
         raise errors.unknown_key()
 
     return await respond(caller, find)
+
+
+def wants_detail(request: GatewayRequest) -> bool:
+    """Return whether the query asks for details. Raises InvalidRequest."""
+    detail = dict(usage_query.parse_pairs(request.scope["query_string"].decode("latin-1"))).get("detail")
+    if detail not in (None, "true", "false"):
+        raise InvalidRequest("detail must be true or false.", "detail")
+    return detail == "true"
+
+
+def key_cost(totals: UsageTotals) -> Decimal:
+    return usd(totals.cost_nano)
+
+
+def key_totals(totals: UsageTotals) -> dict[str, Any]:
+    return {"costUsd": usd(totals.cost_nano), **token_fields(totals)}
 
 
 async def respond(caller: Authenticated, build_body: Callable[[ApiKey], dict[str, Any]]) -> Response:
@@ -223,10 +244,7 @@ def budget_json(status: BudgetStatus) -> dict[str, Any]:
     }
 
 
-def cost_by_key(caller_key: ApiKey) -> dict[ApiKey, int]:
-    """Return the total cost of each key of the project, in nano-USD."""
-    spent = UsageReport.all_time(caller_key.project).by("key")
-    return {
-        key: spent.get(key.pk, UsageTotals()).cost_nano
-        for key in ApiKey.objects.for_project(caller_key.project)
-    }
+def totals_by_key(caller_key: ApiKey) -> dict[ApiKey, UsageTotals]:
+    """Return the usage of each key of the project, from its first day on."""
+    used = UsageReport.all_time(caller_key.project).by("key")
+    return {key: used.get(key.pk, UsageTotals()) for key in ApiKey.objects.for_project(caller_key.project)}

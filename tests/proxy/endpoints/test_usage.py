@@ -306,8 +306,19 @@ def test_legacy_cost_endpoints_keep_their_format(
     record(key, cost_nano=1_500_000)
     daily(key, demo_project.today() - dt.timedelta(days=400), USD)
     assert gateway.get("/api/costs").json() == {key.public_id: 1.0015, other.public_id: 0}
+    detailed = gateway.get("/api/costs", params={"detail": "true"}).json()
+    usage = {"costUsd": 1.0015, "promptTokens": 1235, "completionTokens": 57, "totalTokens": 1292}
+    assert detailed[key.public_id] == usage and detailed[other.public_id]["totalTokens"] == 0
+    assert gateway.get("/api/costs", params={"detail": "yes"}).status_code == 400
     for name in (key.public_id, token):
-        assert gateway.get(f"/api/costs/{name}").json() == {"key": key.public_id, "costUsd": 1.0015}
+        assert gateway.get(f"/api/costs/{name}").json() == {"key": key.public_id, **usage}
+
+
+def test_a_key_in_a_url_is_not_logged(
+    gateway: httpx.Client, token: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert gateway.get(f"/api/costs/{token}").status_code == 200
+    assert token not in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

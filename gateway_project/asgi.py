@@ -15,15 +15,18 @@ from django.conf import settings
 from django.urls import Resolver404, resolve
 
 from gateway_project import lifespan
+from projects.ids import uuid7
 from proxy import telemetry
 from proxy.endpoints import not_found
 from proxy.http.asgi import ASGIMessage, Receive, Scope, Send
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.handler import dispatch, resolve_route
 from proxy.http.request import GatewayRequest
+from proxy.http.request_id import REQUEST_ID_HEADER, choose_request_id
 from proxy.http.responses import Response, shutting_down_response
 from proxy.pipeline.authenticate import extract_api_key
 
+RawHeaders = list[tuple[bytes, bytes]]
 MAX_PAGE_BODY_BYTES = 2_621_440
 """2.5 MiB, which is larger than any form. Without a limit, Django would store a body of any size."""
 
@@ -76,7 +79,8 @@ def is_page(path: str) -> bool:
 
 async def serve_page(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Let Django respond. If the request body is too large, respond with 413 instead."""
-    body, response = LimitedBody(receive), PageResponse(send)
+    request_id = choose_request_id(GatewayRequest(scope, receive), uuid7())
+    body, response = LimitedBody(receive), PageResponse(send, request_id)
     if content_length(scope) > MAX_PAGE_BODY_BYTES:
         body.too_large = True
     else:
@@ -85,23 +89,33 @@ async def serve_page(scope: dict[str, Any], receive: Receive, send: Send) -> Non
         except asyncio.CancelledError:
             await response.stop()
     if body.too_large:
-        await Response(
-            413, {"content-type": "text/plain; charset=utf-8"}, b"The request body is too large.\n"
-        ).send_to(send)
+        headers = {"content-type": "text/plain; charset=utf-8", REQUEST_ID_HEADER: request_id}
+        await Response(413, headers, b"The request body is too large.\n").send_to(send)
 
 
 class PageResponse:
-    """Sends Django's response to the client. If the server stops before it starts, sends a 503 instead."""
+    """Sends Django's response to the client, with the request's id.
 
-    def __init__(self, send: Send) -> None:
-        self.server_send = send
+    If the server stops before the response starts, it sends a 503 instead.
+    """
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.server_send, self.request_id = send, request_id
         self.has_started = self.is_stopped = False
 
     async def send(self, message: ASGIMessage) -> None:
         # A view in a thread cannot be cancelled, so it may send messages after `stop`. They are ignored.
         if not self.is_stopped:
+            if not self.has_started:
+                message["headers"] = self.with_request_id(message["headers"])
             self.has_started = True
             await self.server_send(message)
+
+    def with_request_id(self, headers: RawHeaders) -> RawHeaders:
+        """Return the headers with the request's id, unless the view has set one."""
+        own = (REQUEST_ID_HEADER.encode(), self.request_id.encode())
+        has_id = any(name.lower() == own[0] for name, _ in headers)
+        return headers if has_id else [*headers, own]
 
     async def stop(self) -> None:
         """Respond with 503, unless the response has started.
@@ -111,7 +125,7 @@ class PageResponse:
         outlive_cancellation()
         self.is_stopped = True
         if not self.has_started:
-            await shutting_down_response().send_to(self.server_send)
+            await shutting_down_response(self.request_id).send_to(self.server_send)
 
 
 def content_length(scope: Scope) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -34,7 +35,13 @@ def order_fields(_logger: Any, _method: str, event: structlog.typing.EventDict) 
     }
 
 
-ADD_TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
+def add_timestamp(
+    _logger: Any, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Add the time in UTC with milliseconds."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    event["timestamp"] = now.replace("+00:00", "Z")
+    return event
 
 
 def configure(level: str) -> None:
@@ -42,7 +49,7 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            ADD_TIMESTAMP,
+            add_timestamp,
             structlog.processors.format_exc_info,
             order_fields,
             structlog.processors.JSONRenderer(encode),
@@ -79,7 +86,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
-            **ADD_TIMESTAMP(None, "", {}),
+            **add_timestamp(None, "", {}),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             "logger": record.name,

@@ -9,13 +9,21 @@ from typing import Any
 
 from billing.models import Outcome
 from keys.auth_throttle import anonymous_requests
+from projects.ids import uuid7
 from proxy import errors, gateway
 from proxy.formats.codec import ClientRequest
 from proxy.http.handler import GatewayView
 from proxy.http.request import GatewayRequest
+from proxy.http.request_id import REQUEST_ID_HEADER, choose_request_id
 from proxy.http.responses import Response, ResponseWriter
 from proxy.operations import GATEWAY_FORMAT, BodyOperation, Operation
-from proxy.pipeline.authenticate import Authenticated, Received, authenticate, authorize, receive
+from proxy.pipeline.authenticate import (
+    Authenticated,
+    Received,
+    authenticate,
+    authorize,
+    receive,
+)
 from proxy.pipeline.responses import rate_limit_headers, respond_with_error, unrecorded_error
 from proxy.pipeline.settle import INTERRUPTED, Progress, RequestResult, settle
 
@@ -117,7 +125,9 @@ def keyless(
     def decorate(handler: Callable[[GatewayRequest], Awaitable[Response]]) -> GatewayView:
         async def run(request: GatewayRequest, writer: ResponseWriter) -> None:
             if request.method in operation.methods:
-                writer.respond(await handler(request))
+                response = await handler(request)
+                response.headers[REQUEST_ID_HEADER] = choose_request_id(request, uuid7())
+                writer.respond(response)
             else:
                 error = errors.wrong_method(request, operation.methods)
                 writer.respond(unrecorded_error(request, error, GATEWAY_FORMAT))

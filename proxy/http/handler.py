@@ -14,9 +14,11 @@ from typing import Any
 
 from django.urls import Resolver404, ResolverMatch, resolve
 
+from projects.ids import uuid7
 from proxy.http.asgi import Receive, Scope, Send
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.request import GatewayRequest
+from proxy.http.request_id import choose_request_id
 from proxy.http.responses import AsgiWriter, ResponseWriter, shutting_down_response
 from proxy.operations import METRICS, Operation
 
@@ -73,6 +75,6 @@ async def dispatch(match: ResolverMatch, scope: Scope, receive: Receive, send: S
         # If a response has started and has no end, the server closes its connection.
         if not writer.has_started:
             with suppress(asyncio.CancelledError):
-                await shutting_down_response().send_to(send)
+                await shutting_down_response(choose_request_id(request, uuid7())).send_to(send)
     finally:
         request.disconnect_watcher.close()

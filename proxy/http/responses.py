@@ -117,12 +117,18 @@ def json_response(status: int, headers: Headers, body: dict[str, Any]) -> Respon
     return Response(status, {**headers, "content-type": "application/json"}, encode(body))
 
 
-def shutting_down_response() -> Response:
+def shutting_down_response(request_id: str) -> Response:
     """Return the 503 for a request that the stopping server cannot wait for.
 
     It is used if the request has no client format.
     """
-    headers = {"content-type": "text/plain; charset=utf-8", "retry-after": "2", "cache-control": "no-store"}
+    headers = {
+        "content-type": "text/plain; charset=utf-8",
+        "retry-after": "2",
+        "cache-control": "no-store",
+        "x-request-id": request_id,
+        "x-gateway-error-type": "server_error",
+    }
     text = b"The gateway was stopped before the response was complete. Try again in a moment.\n"
     return Response(503, headers, text)
 

@@ -19,11 +19,11 @@ from keys import authentication, tokens
 from keys.auth_throttle import client_network
 from keys.authentication import AuthenticationFailed, Principal
 from projects.ids import uuid7
-from projects.redaction import contains_key
 from proxy import errors, telemetry
 from proxy.http.client_ip import client_ip
 from proxy.http.load_shedder import load_shedder
 from proxy.http.request import GatewayRequest
+from proxy.http.request_id import REQUEST_ID_HEADER, choose_request_id
 from proxy.http.responses import Headers
 from proxy.http.web_origin import may_come_from_foreign_site
 from proxy.operations import Operation
@@ -36,7 +36,6 @@ PROVIDER_KEY_HEADER = b"x-gateway-provider-key"
 PROVIDER_KEY = re.compile(r"[\x21-\x7e]{1,2000}")
 UNKNOWN_NETWORK = "unknown"
 """Client network of all callers whose address the server does not know."""
-MAX_REQUEST_ID_LENGTH = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +50,7 @@ class Received:
 
     def headers(self) -> Headers:
         """Return the headers of every response of the gateway."""
-        return {"x-request-id": self.request_id, "x-content-type-options": "nosniff"}
+        return {REQUEST_ID_HEADER: self.request_id, "x-content-type-options": "nosniff"}
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -100,22 +99,6 @@ def receive(request: GatewayRequest, operation: Operation) -> Received:
     telemetry.request_started(operation.api_family)
     id = uuid7()
     return Received(request, operation, id, choose_request_id(request, id), time.perf_counter())
-
-
-def choose_request_id(request: GatewayRequest, id: UUID) -> str:
-    """Return the client's request id if it is usable, else an id that contains `id`."""
-    return client_request_id(request) or f"req_{id.hex}"
-
-
-def client_request_id(request: GatewayRequest) -> str:
-    """Return the client's request id, which is stored and logged.
-
-    The result is empty if the id is too long, contains unprintable or non-ASCII characters, or contains an
-    API key.
-    """
-    given = request.header(b"x-request-id")
-    is_usable = len(given) <= MAX_REQUEST_ID_LENGTH and given.isascii() and given.isprintable()
-    return given if is_usable and not contains_key(given) else ""
 
 
 async def authenticate(received: Received) -> Authenticated:

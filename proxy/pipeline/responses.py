@@ -16,12 +16,13 @@ from proxy.formats.registry import CODECS
 from proxy.http.cancellation import outlive_cancellation, outliving_cancellation
 from proxy.http.client_ip import client_ip
 from proxy.http.request import GatewayRequest
+from proxy.http.request_id import REQUEST_ID_HEADER, choose_request_id
 from proxy.http.responses import Headers, Response, ResponseWriter
 from proxy.operations import GATEWAY_FORMAT
 from proxy.pipeline.admission import Admitted, ReservationInterrupted, rate_limit_status
 from proxy.pipeline.attempts.call import CallFailed
 from proxy.pipeline.attempts.sequence import AttemptSequence
-from proxy.pipeline.authenticate import Received, choose_request_id
+from proxy.pipeline.authenticate import Received
 from proxy.pipeline.charges import Charge
 from proxy.pipeline.settle import Progress, RequestResult, caller_of, received_of
 
@@ -74,7 +75,7 @@ def unrecorded_error(request: GatewayRequest, error: GatewayError, format: str) 
     """Render an error for a request that needs no key and leaves no usage record."""
     request_id = choose_request_id(request, uuid7())
     headers = {
-        "x-request-id": request_id,
+        REQUEST_ID_HEADER: request_id,
         "x-content-type-options": "nosniff",
         **error_headers(error),
         **error.headers,

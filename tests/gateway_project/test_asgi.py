@@ -76,3 +76,10 @@ def test_a_body_at_the_limit_reaches_the_page(
     content = b"x" * MAX_PAGE_BODY_BYTES if sized else pieces(MAX_PAGE_BODY_BYTES)
     response = httpx.post(f"{live_gateway.url}/accounts/login/", content=content, timeout=20)
     assert response.status_code == 403 and "This form has expired" in response.text
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/", "/accounts/login/", "/nothing/here"])
+def test_every_response_has_the_id_of_its_request(live_gateway: LiveGateway, path: str) -> None:
+    own = httpx.get(live_gateway.url + path, headers={"x-request-id": "my-custom-id"})
+    assert own.headers.get_list("x-request-id") == ["my-custom-id"]
+    assert httpx.get(live_gateway.url + path).headers["x-request-id"].startswith("req_")

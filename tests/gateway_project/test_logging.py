@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import pytest
 
@@ -57,3 +58,8 @@ def test_an_event_has_a_stable_name_beside_its_message() -> None:
 def test_an_event_without_a_message_has_its_name_as_message() -> None:
     entry = logs.order_fields(None, "", {"timestamp": "t", "level": "info", "event": "operator_route"})
     assert entry["message"] == entry["event"] == "operator_route"
+
+
+def test_a_timestamp_has_milliseconds_and_the_zone() -> None:
+    stamp = logs.add_timestamp(None, "", {})["timestamp"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", stamp)

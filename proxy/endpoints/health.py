@@ -8,8 +8,7 @@ from proxy.endpoints.views import keyless
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response, json_response
 from proxy.operations import HEALTH, READY
-from proxy.providers import demo
-from proxy.routing import config_file
+from proxy.routing.model_list import model_counter
 from proxy.runtime import runtime
 
 NO_STORE = {"cache-control": "no-store"}
@@ -18,9 +17,9 @@ NO_STORE = {"cache-control": "no-store"}
 @keyless(HEALTH)
 async def health_view(_request: GatewayRequest) -> Response:
     """Respond that the process is alive."""
-    models = len(config_file.load().models) + len(demo.MODELS)
     timestamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return json_response(200, NO_STORE, {"status": "healthy", "models": models, "timestamp": timestamp})
+    body = {"status": "healthy", "models": model_counter.count(), "timestamp": timestamp}
+    return json_response(200, NO_STORE, body)
 
 
 @keyless(READY)

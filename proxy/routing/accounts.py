@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 
+from billing.pricing import find_model
 from keys.authentication import Principal
 from projects.config_cache import ConfigCache
 from projects.models import Project
@@ -26,6 +27,7 @@ from proxy.routing.config_file import AccountDefinition
 from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, configured_key, default_upstream, key_for
 from proxy.routing.operator_routes import Route, environment_routes, yaml_routes
 
+VENDORS = (OPENAI, ANTHROPIC, GEMINI)
 FORMAT_OWNERS = {MESSAGES_FORMAT: ANTHROPIC, GEMINI_FORMAT: GEMINI}
 """The provider whose rule for base URLs applies to a format. For other formats, the URL is not changed."""
 CALLERS_NAMESPACE = "caller's"
@@ -187,13 +189,22 @@ def operator_account(
 
 
 def account_for_model_route(route: Route) -> Account:
-    return operator_account(
+    """Return the account of one model. Its price is listed for its name, wherever it is served."""
+    account = operator_account(
         route.provider,
         route.base_url,
         route.key.secret,
         frozenset({route.model}),
         permits_caller_keys=route.key.is_permitted,
     )
+    vendor = route.priced_as and (account.provider.pricing_provider or vendor_of(route.priced_as))
+    return replace(account, provider=replace(account.provider, pricing_provider=vendor))
+
+
+def vendor_of(model: str) -> str:
+    """Return the vendor that lists a price for a model, by its name in genai-prices; empty if none does."""
+    listing = (PROVIDERS[slug].pricing_provider for slug in VENDORS)
+    return next((vendor for vendor in listing if find_model(vendor, model)), "")
 
 
 def account_from_definition(definition: AccountDefinition) -> Account:

@@ -44,7 +44,8 @@ class ModelRoute(msgspec.Struct, frozen=True):
 
     `model` is the model's name at the provider; if it is empty, it is `name`. `base_url` replaces the URL of
     the operator's account at the provider. `send_operator_key` sends the operator's key to it, even if its
-    host is not the provider's.
+    host is not the provider's. With `has_listed_price: false`, a model at a `base_url` does not have the
+    price that its vendor lists for its name.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ModelRoute(msgspec.Struct, frozen=True):
     api: Api = ""
     base_url: str = ""
     send_operator_key: bool = False
+    has_listed_price: bool = True
     targets: tuple[TargetDefinition, ...] = ()
     fallbacks: tuple[str, ...] = ()
     strategy: Strategy = "ordered"

@@ -1,4 +1,4 @@
-"""Lists of models: what a project can call, and what each model can do."""
+"""Lists and numbers of models: what can be called, and what each model can do."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -9,10 +9,13 @@ from genai_prices.data_snapshot import get_snapshot
 from billing.pricing import Price
 from billing.pricing.price_list import PriceList
 from billing.pricing.retirements import Retirement
+from proxy.providers import demo
 from proxy.providers.catalog import PROVIDERS
 from proxy.providers.model_features import ModelFeatures, features_of
-from proxy.routing.accounts import Account
-from proxy.routing.routes.model_life import retirement_of, served_model
+from proxy.routing import config_file
+from proxy.routing.accounts import Account, load_operator_accounts
+from proxy.routing.routes.builder import build_table
+from proxy.routing.routes.model_life import retirement_of, served_model, today
 from proxy.routing.routes.route import Route
 from proxy.routing.routes.table import CATALOG_PROVIDERS, RoutingTable
 from proxy.routing.targets import price_for
@@ -98,3 +101,33 @@ def list_model(name: str, account: Account, model: str, prices: PriceList, today
         price_for(account, served, prices),
         retirement_of(account, model),
     )
+
+
+class ModelCounter:
+    """Counts the models that the operator serves. The count is kept, because the catalog is large."""
+
+    def __init__(self) -> None:
+        self.accounts: tuple[Account, ...] | None = None
+        self.counted_on = dt.date.min
+        self.counted = 0
+
+    def count(self) -> int:
+        """Return the number of configured names.
+
+        If none is configured, return the number of models in the catalog that the operator's accounts serve.
+        The demo models count only if there are no others.
+        """
+        accounts, day = load_operator_accounts(), today()
+        if accounts is not self.accounts or day != self.counted_on:
+            self.accounts, self.counted_on, self.counted = accounts, day, count_models(accounts, day)
+        return self.counted
+
+
+def count_models(accounts: tuple[Account, ...], today: dt.date) -> int:
+    table = build_table((), (), accounts, config_file.load())
+    names = {name for name, routes in table.routes.items() if any(not route.problems for route in routes)}
+    configured = names.difference(demo.MODELS)
+    return len(configured) or sum(1 for _ in catalog_models(table, PriceList(()), today)) or len(demo.MODELS)
+
+
+model_counter = ModelCounter()

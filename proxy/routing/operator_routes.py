@@ -26,13 +26,17 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A model at a URL, and the operator's key for the URL."""
+    """A model at a URL, and the operator's key for the URL.
+
+    `priced_as` is the name under which the model may have a listed price; empty if it has none at this URL.
+    """
 
     model: str
     provider: str
     base_url: str
     key: OperatorKey
     source: str
+    priced_as: str
 
 
 def yaml_routes(config: OperatorConfig) -> list[Route]:
@@ -44,6 +48,7 @@ def yaml_routes(config: OperatorConfig) -> list[Route]:
             model.base_url,
             key_for(model.provider, model.base_url, requested=model.send_operator_key),
             FILE,
+            (model.model or model.name) if model.has_listed_price else "",
         )
         for model in config.models
         if model.base_url
@@ -60,6 +65,7 @@ def environment_routes(config: OperatorConfig) -> list[Route]:
             base_url,
             key_for(OPENAI, base_url, requested=model in requested),
             VARIABLE,
+            model,
         )
         for model, base_url in config.model_urls.items()
     ]

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from billing.pricing import Price, bundled_price
 from proxy.errors import GatewayError
 from proxy.models.route_definitions import parse_duration
 from proxy.providers.catalog import PROVIDERS
 from proxy.routing import accounts, config_file
 from proxy.routing.accounts import Account
 from proxy.routing.config_file import ConfigError, parse_model_urls
-from tests.support.operator_accounts import first_target
+from proxy.routing.model_list import model_counter
+from tests.support.operator_accounts import first_target, resolution
 
 OPENAI = Account("openai", PROVIDERS["openai"], "https://api.openai.com/v1", "sk", trusted=True)
 ANTHROPIC = Account("anthropic", PROVIDERS["anthropic"], "https://api.anthropic.com", "sk", trusted=True)
@@ -179,3 +181,39 @@ def test_azure_has_the_model_in_the_url() -> None:
         == "https://acme.openai.azure.com/openai/deployments/my%20gpt%2F4/chat/completions?api-version=2024-10-21"
     )
     assert PROVIDERS["azure"].auth_headers("key") == {"api-key": "key"}
+
+
+def test_a_routed_model_has_the_listed_price_of_its_name(configure: Callable[..., None]) -> None:
+    configure(
+        """
+        models:
+          - {name: own, provider: compatible, model: gpt-4o, base_url: "http://127.0.0.1:1/v1"}
+          - {name: gpt-4o, provider: compatible, base_url: "http://127.0.0.1:1/v1", has_listed_price: false}
+        """,
+        ai_gateway_model_routes="gpt-4:http://a/v1,llama:http://b/v1,claude-sonnet-4-6:http://c/v1",
+    )
+    operator = accounts.load_operator_accounts()
+
+    def price_of(model: str) -> Price | None:
+        return resolution(model, (), operator).targets[0].price
+
+    assert price_of("gpt-4") == bundled_price("openai", "gpt-4")
+    assert price_of("claude-sonnet-4-6") == bundled_price("anthropic", "claude-sonnet-4-6")
+    assert price_of("own") == bundled_price("openai", "gpt-4o")
+    assert (price_of("llama"), price_of("gpt-4o")) == (None, None)
+
+
+def test_the_number_of_models_is_that_of_the_names_that_can_be_called(
+    configure: Callable[..., None],
+) -> None:
+    """Count the catalog if there are no names, and the demo models if there are no accounts."""
+    env = {"openai_api_key": "", "openai_base_url": "", "ai_gateway_upstream": ""}
+    configure(**env)
+    assert model_counter.count() == 2
+    configure(**env | {"openai_api_key": "sk"})
+    assert model_counter.count() > 20
+    configure(
+        "models: [{name: a, provider: openai}, {name: b, provider: openai}, {name: c, provider: groq}]",
+        **env | {"openai_api_key": "sk", "ai_gateway_model_routes": "llama:http://b/v1"},
+    )
+    assert model_counter.count() == 3

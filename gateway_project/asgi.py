@@ -107,7 +107,7 @@ class PageResponse:
         # A view in a thread cannot be cancelled, so it may send messages after `stop`. They are ignored.
         if not self.is_stopped:
             if not self.has_started:
-                message["headers"] = self.with_request_id(message["headers"])
+                message = {**message, "headers": self.with_request_id(message["headers"])}
             self.has_started = True
             await self.server_send(message)
 

@@ -1,5 +1,6 @@
 """JSON bodies: lenient and strict decoding, and the replacement of single fields."""
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -27,6 +28,7 @@ BOM = b"\xef\xbb\xbf"
 decode_any = msgspec.json.Decoder().decode
 decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+decode_raw = msgspec.json.Decoder(Raw).decode
 decode_items = msgspec.json.Decoder(list[Raw]).decode
 encode = msgspec.json.Encoder().encode
 
@@ -112,6 +114,27 @@ def repair_json(data: bytes) -> bytes:
     if b"\\ud" in data or b"\\uD" in data:
         return JSON_ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], data)
     return data
+
+
+def is_json_document(data: bytes) -> bool:
+    """Return whether a provider's body is a complete JSON object or list.
+
+    Some servers send NaN, which is not JSON, but which many clients accept.
+    """
+    document = repair_json(data).strip()
+    try:
+        decode_raw(document)
+    except DECODE_ERRORS:
+        return is_python_json(document)
+    return document.startswith((b"{", b"["))
+
+
+def is_python_json(document: bytes) -> bool:
+    """Return whether Python's decoder accepts an object or a list. Unlike msgspec, it accepts NaN."""
+    try:
+        return isinstance(json.loads(document), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def decode_available_fields(data: bytes) -> dict[str, Any]:

@@ -192,6 +192,13 @@ def allowed_output(admitted: Admitted) -> int:
     return facts.max_output_tokens or facts.fixed_max_output or 0
 
 
+def charge_whole(
+    admitted: Admitted, response: UpstreamResponse, body: bytes, usage: Usage | None, output_tokens: int
+) -> Charge:
+    """Return the charge for a non-streaming response. If it reports no usage, the usage is estimated."""
+    return charge_reported(admitted, usage or unreported_usage(admitted, output_tokens, body), response)
+
+
 def unreported_usage(admitted: Admitted, output_tokens: int, body: bytes) -> Usage:
     """Estimate the usage of a non-streaming response that reports none.
 

@@ -28,7 +28,7 @@ from proxy.formats.constraints.adaptation import (
 from proxy.formats.constraints.constraint import Destination
 from proxy.formats.constraints.restoration import StreamRestorer, restore_response
 from proxy.formats.gemini import embeddings as gemini_embeddings
-from proxy.formats.json_body import guard_recursion
+from proxy.formats.json_body import guard_recursion, is_json_document
 from proxy.formats.metering.billable import AUTO_TIER, MODALITIES
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.neutral import (
@@ -197,8 +197,13 @@ class PassThrough:
         return self.codec.billed_items(body, self.facts.usage_defaults)
 
     def parse_response(self, body: bytes) -> ParsedResponse:
-        """Measure a response. The client gets the same bytes."""
+        """Measure a response. The client gets the same bytes. Raises InvalidUpstreamResponse.
+
+        A body that reports usage is JSON, so only others are checked.
+        """
         usage, output_tokens = self.measure(body)
+        if usage is None and not is_json_document(body):
+            raise InvalidUpstreamResponse("The provider's response is not JSON.")
         return ParsedResponse(usage, output_tokens, lambda: body)
 
     def parse_error(self, status: int, body: bytes) -> ApiError:

@@ -11,21 +11,21 @@ from billing.models import Outcome
 from billing.money import decimal_usd
 from proxy import errors, relayed_errors
 from proxy.errors import GatewayError
-from proxy.formats.neutral import ApiError, Usage
+from proxy.formats.neutral import ApiError
 from proxy.formats.openai_responses.background import read_state
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.client_stream import ClientStream
 from proxy.http.responses import Headers, Response, ResponseWriter
 from proxy.pipeline.account_ids import Recorder
 from proxy.pipeline.admission import Admitted
-from proxy.pipeline.attempts.call import CallFailed, OpenStream, WholeResponse
+from proxy.pipeline.attempts.call import CallFailed, OpenStream, ReceivedBody, WholeResponse
 from proxy.pipeline.background import deferral
-from proxy.pipeline.charges import Charge, charge_reported, streamed_usage, unreported_usage
+from proxy.pipeline.charges import Charge, charge_reported, streamed_usage
 from proxy.pipeline.conversion import is_json
 from proxy.pipeline.responses import with_dropped
 from proxy.pipeline.settle import RequestResult
 from proxy.providers.provider import MESSAGES_FORMAT
-from proxy.routing.targets import ParsedResponse, UpstreamPlan
+from proxy.routing.targets import UpstreamPlan
 from proxy.upstream.response import UpstreamResponse
 
 FORWARDED_RESPONSE_HEADERS = (
@@ -50,19 +50,19 @@ log = structlog.get_logger()
 
 
 async def relay(
-    admitted: Admitted, attempted: OpenStream | WholeResponse, writer: ResponseWriter
+    admitted: Admitted, attempted: OpenStream | WholeResponse | ReceivedBody, writer: ResponseWriter
 ) -> RequestResult:
     """Relay the response, and return how the request ended. For a stream, this raises no exception."""
     match attempted:
         case OpenStream():
             return await StreamRelay(admitted, attempted, writer).run()
-        case WholeResponse() if attempted.response.status >= 400:
+        case ReceivedBody():
             return relay_error(admitted, attempted, writer)
         case WholeResponse():
             return await relay_whole(admitted, attempted, writer)
 
 
-def relay_error(admitted: Admitted, attempted: WholeResponse, writer: ResponseWriter) -> RequestResult:
+def relay_error(admitted: Admitted, attempted: ReceivedBody, writer: ResponseWriter) -> RequestResult:
     """Relay a provider's error.
 
     It passes unchanged if client and provider use the same format and the client can act on it. Otherwise it
@@ -82,14 +82,11 @@ def relay_error(admitted: Admitted, attempted: WholeResponse, writer: ResponseWr
 
 
 async def relay_whole(admitted: Admitted, attempted: WholeResponse, writer: ResponseWriter) -> RequestResult:
-    """Charge a non-streaming response, and relay it.
-
-    Raises CallFailed if it cannot be parsed, converted or recorded.
-    """
+    """Relay a non-streaming response. Raises CallFailed if it cannot be rendered or recorded."""
     caller, status = admitted.planned.routed.parsed.caller, attempted.response.status
-    parsed, charged = read_response(admitted, attempted)
+    charged = attempted.charge
     with charged_failures(admitted, charged, attempted.dropped):
-        content = parsed.render()
+        content = attempted.parsed.render()
         is_deferred = await defer_if_pending(admitted, attempted.body)
         await recorder_for(admitted).read_response(attempted.body)
     headers = client_headers(admitted, attempted.response, attempted.dropped)
@@ -121,28 +118,6 @@ def recorder_for(admitted: Admitted) -> Recorder:
         candidate.plan.id_reader(),
         candidate.plan.facts.model,
     )
-
-
-def read_response(admitted: Admitted, attempted: WholeResponse) -> tuple[ParsedResponse, Charge]:
-    """Parse and charge a response. Raises CallFailed if it cannot be converted.
-
-    Such a response is charged too, because the provider bills every success.
-    """
-    plan = admitted.planned.candidate.plan
-    try:
-        parsed = plan.parse_response(attempted.body)
-    except Exception as error:
-        charged = charge_whole(admitted, attempted, *plan.measure(attempted.body))
-        raise CallFailed(failure_of(admitted, error), charged, attempted.dropped) from error
-    return parsed, charge_whole(admitted, attempted, parsed.usage, parsed.output_tokens)
-
-
-def charge_whole(
-    admitted: Admitted, attempted: WholeResponse, usage: Usage | None, output_tokens: int
-) -> Charge:
-    """Return the charge for a non-streaming response. If it reports no usage, the usage is estimated."""
-    billed = usage or unreported_usage(admitted, output_tokens, attempted.body)
-    return charge_reported(admitted, billed, attempted.response)
 
 
 @contextmanager

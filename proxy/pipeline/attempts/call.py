@@ -10,8 +10,9 @@ from proxy.errors import GatewayError
 from proxy.http.cancellation import outlive_cancellation
 from proxy.pipeline.admission import Admitted
 from proxy.pipeline.attempts.first_event import Opening, read_opening
-from proxy.pipeline.charges import Charge, charge_failed_call
+from proxy.pipeline.charges import Charge, charge_failed_call, charge_whole
 from proxy.routing.calls import read_body, send
+from proxy.routing.targets import ParsedResponse
 from proxy.upstream.response import UpstreamResponse
 
 
@@ -29,7 +30,7 @@ class OpenStream:
 
 
 @dataclass(frozen=True, slots=True)
-class WholeResponse:
+class ReceivedBody:
     """The provider has sent a complete body, which may be an error.
 
     `upstream_s` is the time of the call, in seconds.
@@ -40,6 +41,23 @@ class WholeResponse:
     dropped: tuple[str, ...]
     upstream_s: float
 
+    @property
+    def is_error(self) -> bool:
+        """Return whether the provider sent an error status."""
+        return self.response.status >= 400
+
+
+@dataclass(frozen=True, slots=True)
+class WholeResponse:
+    """A non-streaming response that can be relayed, with its charge. The fields are those of its body."""
+
+    response: UpstreamResponse
+    body: bytes
+    dropped: tuple[str, ...]
+    upstream_s: float
+    parsed: ParsedResponse
+    charge: Charge
+
 
 class CallFailed(Exception):
     """The call failed or was cancelled. `charge` covers what the provider may bill for it."""
@@ -49,10 +67,37 @@ class CallFailed(Exception):
         self.error, self.charge, self.dropped = error, charge, dropped
 
 
-async def call(admitted: Admitted) -> OpenStream | WholeResponse:
-    """Call the first candidate. A client disconnect ends the call, except for a background response.
+async def call(admitted: Admitted) -> OpenStream | WholeResponse | ReceivedBody:
+    """Call the first candidate. Return a body only if it is an error.
 
     Raises UnsupportedFeature before the call, and CallFailed for every failure of the call.
+    """
+    received = await receive(admitted)
+    if isinstance(received, OpenStream) or received.is_error:
+        return received
+    return parse_body(admitted, received)
+
+
+def parse_body(admitted: Admitted, received: ReceivedBody) -> WholeResponse:
+    """Parse and charge a response. Raises CallFailed if it is broken or cannot be converted.
+
+    Such a response is charged too, because the provider may bill every success.
+    """
+    candidate, (response, body) = admitted.planned.candidate, (received.response, received.body)
+    try:
+        parsed = candidate.plan.parse_response(body)
+    except Exception as error:
+        charge = charge_whole(admitted, response, body, *candidate.plan.measure(body))
+        failure = errors.from_exception(error, candidate.target.account.provider.name)
+        raise CallFailed(failure, charge, received.dropped) from error
+    charge = charge_whole(admitted, response, body, parsed.usage, parsed.output_tokens)
+    return WholeResponse(response, body, received.dropped, received.upstream_s, parsed, charge)
+
+
+async def receive(admitted: Admitted) -> OpenStream | ReceivedBody:
+    """Call the first candidate. A client disconnect ends the call, except for a background response.
+
+    Raises UnsupportedFeature and CallFailed.
     """
     candidate = admitted.planned.candidate
     received = admitted.planned.routed.parsed.caller.received
@@ -77,7 +122,7 @@ async def call(admitted: Admitted) -> OpenStream | WholeResponse:
                 upstream_s = time.perf_counter() - started_at
                 return OpenStream(response, opening, upstream.dropped, upstream_s)
             body = await read_body(response)
-        return WholeResponse(response, body, upstream.dropped, time.perf_counter() - started_at)
+        return ReceivedBody(response, body, upstream.dropped, time.perf_counter() - started_at)
     except asyncio.CancelledError as error:
         outlive_cancellation()
         charge = charge_failed_call(admitted, error, was_cancelled=True, status=status)

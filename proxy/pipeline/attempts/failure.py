@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from projects.outbound import BlockedURL
 from projects.redaction import redact
-from proxy.formats.neutral import ApiError, InvalidRequest
+from proxy.formats.neutral import ApiError, InvalidRequest, InvalidUpstreamResponse
 from proxy.pipeline.admission import Admitted
-from proxy.pipeline.attempts.call import CallFailed, OpenStream, WholeResponse
+from proxy.pipeline.attempts.call import CallFailed, OpenStream, ReceivedBody, WholeResponse
 from proxy.pipeline.charges import Charge, charge, lost_usage
 from proxy.relayed_errors import UPSTREAM_STATUS, retry_after_s
 from proxy.upstream.errors import UpstreamError, UpstreamTimeout
@@ -43,15 +43,15 @@ class Failure:
 
 
 def failure_of(
-    admitted: Admitted, result: OpenStream | WholeResponse | CallFailed | InvalidRequest
+    admitted: Admitted, result: OpenStream | WholeResponse | ReceivedBody | CallFailed | InvalidRequest
 ) -> Failure | None:
     """Return the failure of a call, or None if its result can be relayed."""
     match result:
         case OpenStream():
             return opening_failure(admitted, result)
-        case WholeResponse() if result.response.status < 400:
-            return None
         case WholeResponse():
+            return None
+        case ReceivedBody():
             status = result.response.status
             reported = admitted.planned.candidate.plan.parse_error(status, result.body)
             return reported_failure(reported, status, result.response)
@@ -86,11 +86,14 @@ def call_failure(admitted: Admitted, failed: CallFailed) -> Failure:
 
     A background response may have been created, so it is not requested again. A provider that was silent for
     the whole timeout of a non-streaming response may complete and bill it, so only another target is called.
+    A broken body is a failure like a broken connection.
     """
     facts, code = admitted.planned.candidate.plan.facts, failed.error.api_error.code
     match failed.__cause__:
         case UpstreamError() as error if facts.is_background and error.may_be_billed:
             kind = FailureClass.FINAL
+        case InvalidUpstreamResponse():
+            kind = FailureClass.FINAL if facts.is_background else FailureClass.RETRY
         case UpstreamTimeout() as error if error.may_be_billed and not facts.stream:
             kind = FailureClass.TARGET
         case UpstreamError() as error:
@@ -99,4 +102,5 @@ def call_failure(admitted: Admitted, failed: CallFailed) -> Failure:
             kind = FailureClass.TARGET
         case _:
             kind = FailureClass.FINAL
-    return Failure(kind, 0, code, isinstance(failed.__cause__, UpstreamError), failed.charge)
+    is_outage = isinstance(failed.__cause__, UpstreamError | InvalidUpstreamResponse)
+    return Failure(kind, 0, code, is_outage, failed.charge)

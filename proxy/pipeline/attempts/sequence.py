@@ -20,7 +20,7 @@ from proxy.formats.neutral import InvalidRequest
 from proxy.http.responses import Headers
 from proxy.pipeline.admission import Admitted
 from proxy.pipeline.attempts import backoff
-from proxy.pipeline.attempts.call import CallFailed, OpenStream, WholeResponse, call
+from proxy.pipeline.attempts.call import CallFailed, OpenStream, ReceivedBody, WholeResponse, call
 from proxy.pipeline.attempts.failure import Failure, failure_of
 from proxy.pipeline.charges import Charge, apply_charges
 from proxy.routing.health.target_health import TargetHealth, health
@@ -29,7 +29,7 @@ from proxy.routing.targets import Candidate, Target
 from proxy.upstream.failures import FailureClass
 
 TOO_MANY_REQUESTS = 429
-Result = OpenStream | WholeResponse | CallFailed | InvalidRequest
+Result = OpenStream | WholeResponse | ReceivedBody | CallFailed | InvalidRequest
 """The result of a call. An exception is raised only if no other call follows."""
 
 
@@ -81,7 +81,7 @@ class AttemptSequence:
         project_id = self.admitted.planned.routed.parsed.caller.principal.project_id
         return health.of(project_id, candidate.target)
 
-    async def run(self) -> OpenStream | WholeResponse:
+    async def run(self) -> OpenStream | WholeResponse | ReceivedBody:
         """Call targets until a call succeeds or no other call may follow. Return the result of the last call.
 
         Raises CallFailed, InvalidRequest, GatewayError if no target may be called now, and ClientDisconnected

@@ -1,6 +1,7 @@
 """Sixth stage: relay the provider's response to the client, and meter it."""
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from proxy import errors, relayed_errors
 from proxy.errors import GatewayError
 from proxy.formats.neutral import ApiError
 from proxy.formats.openai_responses.background import read_state
+from proxy.formats.streaming.sse import EventSplitter
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.client_stream import ClientStream
 from proxy.http.responses import Headers, Response, ResponseWriter
@@ -45,6 +47,10 @@ OWN_RATE_LIMITS = "anthropic-ratelimit-"
 
 Source: platform.claude.com/docs/en/api/rate-limits, "Response headers".
 """
+
+ERROR_MARKER = b"error"
+ERROR_EVENT = re.compile(rb'event: error|"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)"')
+"""Every error event of every format matches this pattern."""
 
 log = structlog.get_logger()
 
@@ -218,7 +224,34 @@ class StreamRelay:
                 return
 
     async def forward(self, chunk: bytes) -> None:
-        """Meter a chunk, and forward it. Raises GatewayError if the reservation is used up."""
+        """Meter a chunk, and forward it up to an event by which the provider rejects its key.
+
+        Raises GatewayError for such an event, and if the reservation is used up.
+        """
+        if ERROR_MARKER not in chunk or not ERROR_EVENT.search(chunk):
+            await self.forward_passed(chunk)
+            return
+        passed, refused = self.split_at_refused_key(chunk)
+        await self.forward_passed(passed)
+        if refused is not None:
+            account = self.admitted.planned.candidate.target.account
+            raise errors.upstream_error(relayed_errors.for_client(refused, account))
+
+    def split_at_refused_key(self, chunk: bytes) -> tuple[bytes, ApiError | None]:
+        """Return the part of a chunk before a refusal of the provider's key, and the refusal, if any.
+
+        An event that began in an earlier chunk is not found, because the client has a part of it already.
+        """
+        candidate, splitter, passed = self.admitted.planned.candidate, EventSplitter(), b""
+        for event in [*splitter.feed(chunk), splitter.finish()]:
+            error = candidate.plan.opening_error(event, is_complete=True)
+            if error is not None and relayed_errors.is_refused_key(error, candidate.target.account):
+                return passed, error
+            passed += event
+        return chunk, None
+
+    async def forward_passed(self, chunk: bytes) -> None:
+        """Meter and forward a chunk. Raises GatewayError if the reservation is used up."""
         meter, client = self.meter, self.client
         data = meter.feed(chunk)
         if self.may_continue and (id := self.recorder.response_id):

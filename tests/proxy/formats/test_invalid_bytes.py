@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.json_body import repair_json
+from proxy.formats.json_body import is_json_document, repair_json
 from proxy.formats.neutral import Finished, PartDelta, PartStarted, Started, Text, ToolCall
 from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS
@@ -207,3 +207,21 @@ def test_unreadable_part_does_not_affect_others() -> None:
     body = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}
     (choice,) = CODECS["gemini"].parse_response(json.dumps(body).encode()).choices
     assert choice.parts == (Text(text="hi"),)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_json"),
+    [
+        (b'{"a": 1}', True),
+        (b' [{"a": 1}]\n', True),
+        (b'\xef\xbb\xbf{"a": "\\ud83d"}', True),
+        (b'{"logprob": NaN}', True),
+        (b'{"a": 1e999}', True),
+        (b'{"a": {"b": 1}', False),
+        (b"<html></html>", False),
+        (b'"text"', False),
+        (b"", False),
+    ],
+)
+def test_complete_json_is_an_object_or_a_list(body: bytes, is_json: bool) -> None:
+    assert is_json_document(body) == is_json

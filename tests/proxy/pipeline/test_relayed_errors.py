@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from projects.models import Project
-from tests.support.api_calls import ACCOUNTS, FORMATS, ask, connect
+from tests.support.api_calls import ACCOUNTS, FORMATS, STREAMS, ask, connect
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 
@@ -114,6 +114,34 @@ def test_refusal_of_the_providers_key_in_a_stream_is_not_one_either(
     assert SECRET not in response.text and "Your gateway API key was accepted" in response.text
     assert "authentication_error" not in response.text and "invalid_api_key" not in response.text
     assert only_record().error == "provider_auth_error"
+
+
+@pytest.mark.parametrize("same_chunk", [True, False])
+@pytest.mark.parametrize("format", FORMATS)
+def test_refusal_of_the_providers_key_within_a_stream_is_not_one_either(
+    call: Any, upstream: LocalUpstream, format: str, same_chunk: bool
+) -> None:
+    _, body = REFUSED_KEYS[format]
+    if format.startswith("openai"):
+        body = {"error": body["error"] | {"code": "invalid_api_key"}}
+    refusal = b"event: error\ndata: " + json.dumps(body).encode() + b"\n\n"
+    stream = STREAMS[format]("Hello", None, 1)
+    pieces = stream[: 1 + next(index for index, piece in enumerate(stream) if b"Hello" in piece)]
+
+    async def refuse(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in [*pieces[:-1], pieces[-1] + refusal] if same_chunk else [*pieces, refusal]:
+            await response.write(piece)
+        return response
+
+    upstream.handler = refuse
+    response = call(format, format, stream=True)
+    assert "Hello" in response.text and "Your gateway API key was accepted" in response.text
+    assert SECRET not in response.text
+    record = only_record()
+    assert (record.status_code, record.error) == (502, "provider_auth_error")
+    assert record.tokens.output > 0
 
 
 @pytest.mark.parametrize(("client", "provider"), PAIRS)

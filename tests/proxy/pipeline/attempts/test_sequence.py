@@ -10,6 +10,7 @@ from billing.models import Budget, Outcome
 from billing.pricing.price import PER_MILLION
 from keys.models import ApiKey
 from projects.models import Project
+from proxy.formats.registry import CODECS
 from proxy.pipeline.admission import DEFAULT_MAX_OUTPUT
 from tests.support.api_calls import ask
 from tests.support.faulty_targets import (
@@ -18,8 +19,10 @@ from tests.support.faulty_targets import (
     open_with_error,
     refuse,
     reset_before_response,
+    send_web_page,
     status,
     succeed,
+    truncate,
 )
 from tests.support.live_gateway import LiveGateway, only_record
 
@@ -43,6 +46,29 @@ def test_a_failing_call_is_retried(
     record = only_record()
     assert (record.outcome, record.cost_nano) == (Outcome.OK, target.cost_nano)
     assert [attempt["status"] for attempt in record.attempts or []][2] == 200
+
+
+@pytest.mark.parametrize("failure", [truncate, send_web_page])
+def test_a_broken_body_is_retried(gateway: httpx.Client, targets: FaultyTargets, failure: Behaviour) -> None:
+    targets.retries = 1
+    target = targets.add("a", failure, succeed)
+    response = chat(gateway)
+    assert response.status_code == 200 and "Hello from a" in response.text
+    record = only_record()
+    assert [attempt["error"] for attempt in record.attempts or []] == ["bad_upstream_answer", ""]
+    assert record.estimated and record.cost_nano > target.cost_nano
+
+
+@pytest.mark.parametrize("format", CODECS)
+def test_a_broken_body_is_an_error_in_the_clients_format(
+    live_gateway: LiveGateway, token: str, targets: FaultyTargets, format: str
+) -> None:
+    targets.add("a", send_web_page, format=format)
+    response = ask(live_gateway, token, format, stream=False)
+    error = CODECS[format].parse_error(response.status_code, response.content)
+    assert (response.status_code, error.kind) == (502, "server_error")
+    assert response.headers["content-type"] == "application/json" and "not JSON" in error.message
+    assert only_record().error == "bad_upstream_answer"
 
 
 def test_failed_calls_are_not_counted_as_time_in_the_gateway(

@@ -15,15 +15,16 @@ from django.conf import settings
 from django.urls import Resolver404, resolve
 
 from gateway_project import lifespan
+from gateway_project.api.envelope import error_body
 from projects.ids import uuid7
 from proxy import telemetry
 from proxy.endpoints import not_found
 from proxy.http.asgi import ASGIMessage, Receive, Scope, Send
 from proxy.http.cancellation import outlive_cancellation
-from proxy.http.handler import dispatch, resolve_route
+from proxy.http.handler import dispatch, resolve_route, usual_path
 from proxy.http.request import GatewayRequest
 from proxy.http.request_id import REQUEST_ID_HEADER, choose_request_id
-from proxy.http.responses import Response, shutting_down_response
+from proxy.http.responses import Response, json_response, shutting_down_response
 from proxy.pipeline.authenticate import extract_api_key
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -47,6 +48,9 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
 async def serve_request(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if match := resolve_route(scope["path"]):
         await dispatch(match, scope, receive, send)
+    elif (path := usual_path(scope["path"])).startswith("/api/"):
+        # Programs call the REST API. Like gateway routes, it ignores repeated slashes and those at the end.
+        await serve_page({**scope, "path": path, "raw_path": path.encode()}, receive, send)
     elif is_from_program(GatewayRequest(scope, receive)):
         await dispatch(not_found.ROUTE, scope, receive, send)
     else:
@@ -89,8 +93,16 @@ async def serve_page(scope: dict[str, Any], receive: Receive, send: Send) -> Non
         except asyncio.CancelledError:
             await response.stop()
     if body.too_large:
-        headers = {"content-type": "text/plain; charset=utf-8", REQUEST_ID_HEADER: request_id}
-        await Response(413, headers, b"The request body is too large.\n").send_to(send)
+        await too_large_response(scope["path"], request_id).send_to(send)
+
+
+def too_large_response(path: str, request_id: str) -> Response:
+    """Return the 413 for a body that is too large, for the REST API in its envelope."""
+    headers, text = {REQUEST_ID_HEADER: request_id}, "The request body is too large."
+    if path.startswith("/api/"):
+        return json_response(413, headers, error_body(413, text, request_id))
+    headers["content-type"] = "text/plain; charset=utf-8"
+    return Response(413, headers, f"{text}\n".encode())
 
 
 class PageResponse:

@@ -119,6 +119,10 @@ class Environment(BaseSettings):
     gateway_private_upstreams: CommaList | None = None
     gateway_unauthenticated_rpm: int = Field(300, ge=0)
     gateway_stale_config_s: int = Field(600, ge=0)
+    gateway_api_rpm: int = Field(300, ge=0)
+    """The requests per minute of one caller of the management API; 0 for no limit."""
+    gateway_open_project_creation: bool = False
+    """Whether anyone may create a project over the management API, without a token."""
     gateway_metrics_token: str = ""
     gateway_retention_days: int | None = Field(None, ge=7, le=36_600)
     """How many days usage records are kept; None: without a limit. Their daily sums always stay."""

@@ -245,6 +245,20 @@ CELERY_BEAT_SCHEDULE = {
     "purge-idempotent-requests": {"task": "proxy.tasks.purge_idempotent_requests", "schedule": 600.0},
 }
 
+REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "AI Gateway",
+    "DESCRIPTION": "The management API. Every response is an envelope with `success` and `data` or `error`.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "gateway_project.api.schema.put_in_envelope",
+    ],
+}
+
 UNFOLD = {
     "SITE_TITLE": "AI Gateway",
     "SITE_HEADER": "AI Gateway",

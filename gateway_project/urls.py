@@ -1,4 +1,7 @@
-"""All routes. Gateway routes come first; `asgi.py` serves them without Django's middleware."""
+"""All routes. `asgi.py` serves gateway routes (`proxy.urls`) without Django's middleware.
+
+The REST API comes first, because the gateway responds to all other paths below `/api`.
+"""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -6,6 +9,7 @@ from django.urls import include, path
 handler500 = "gateway_project.dashboard.error_pages.server_error"
 
 urlpatterns = [
+    path("", include("gateway_project.api.urls")),
     path("", include("proxy.urls")),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.account.urls")),

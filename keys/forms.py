@@ -120,16 +120,21 @@ class KeyForm(RateLimitsForm):
             raise ValidationError("This day has passed. Choose today or a later day.")
         return day
 
-    def issue(self, created_by: User) -> tuple[ApiKey, str]:
-        """Create the key. Return it with its text, which is not stored."""
+    @property
+    def expires_at(self) -> dt.datetime | None:
+        """The time at which the key of this valid form expires."""
         expiry_date: dt.date | None = self.cleaned_data["expires_on"]
+        return self.project.end_of_day(expiry_date) if expiry_date else None
+
+    def issue(self, created_by: User | None) -> tuple[ApiKey, str]:
+        """Create the key. Return it with its text, which is not stored."""
         return ApiKey.objects.issue(
             self.project,
             self.cleaned_data["label"],
             scopes=self.cleaned_data["scopes"],
             allowed_models=self.cleaned_data["allowed_models"],
             **{field: self.cleaned_data[field] for field in RateLimitsForm.base_fields},
-            expires_at=self.project.end_of_day(expiry_date) if expiry_date else None,
+            expires_at=self.expires_at,
             created_by=created_by,
         )
 

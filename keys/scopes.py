@@ -20,6 +20,10 @@ OPERATIONS = {
     "post:/gemini/v1beta/models:embedContent": "inference",
 }
 GROUPS = ("inference", "usage:read", "logs:read", "keys:manage", "project:manage")
+MANAGEMENT_SCOPES = ("usage:read", "logs:read", "keys:manage", "project:manage")
+"""Scopes of the REST API, which access tokens can have too."""
+FIRST_KEY_SCOPES = (ALL,)
+"""Scopes of the first key of a project, which manages it."""
 ALL_SCOPES = (ALL, *GROUPS, *OPERATIONS)
 
 
@@ -44,3 +48,8 @@ def parse(text: str) -> list[str]:
 def allows(granted: Collection[str], operation: str) -> bool:
     """Return whether the granted scopes cover an operation, for example `post:/openai/v1/embeddings`."""
     return ALL in granted or operation in granted or OPERATIONS.get(operation, ALL) in granted
+
+
+def management_part(granted: Collection[str]) -> list[str]:
+    """Return the scopes of the REST API that the granted scopes include."""
+    return [scope for scope in MANAGEMENT_SCOPES if allows(granted, scope)]

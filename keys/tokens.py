@@ -1,4 +1,4 @@
-"""The text of API keys: `sk-gw_<public id>_<secret><crc>`.
+"""The text of API keys, `sk-gw_<public id>_<secret><crc>`, and of access tokens, `pat_gw_...`.
 
 The public id identifies the row in the database, and the secret authenticates the client. With the checksum,
 the gateway rejects mistyped and invented keys without a query. The database contains only an HMAC of the
@@ -13,40 +13,43 @@ from functools import lru_cache
 from zlib import crc32
 
 PREFIX = "sk-gw_"
+ACCESS_TOKEN_PREFIX = "pat_gw_"
 ALPHABET = string.ascii_letters + string.digits
 PUBLIC_ID_LENGTH = 12
 SECRET_LENGTH = 32
 CHECKSUM_LENGTH = 6
 PEPPER_ID_LENGTH = 8
-TOKEN_LENGTH = len(PREFIX) + PUBLIC_ID_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
+LENGTH_WITHOUT_PREFIX = PUBLIC_ID_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
+TOKEN_LENGTH = len(PREFIX) + LENGTH_WITHOUT_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     public_id: str
     secret: str
+    prefix: str = PREFIX
 
     @classmethod
-    def generate(cls) -> "Token":
-        return cls(random_text(PUBLIC_ID_LENGTH), random_text(SECRET_LENGTH))
+    def generate(cls, prefix: str = PREFIX) -> "Token":
+        return cls(random_text(PUBLIC_ID_LENGTH), random_text(SECRET_LENGTH), prefix)
 
     def __str__(self) -> str:
-        body = f"{PREFIX}{self.public_id}_{self.secret}"
+        body = f"{self.prefix}{self.public_id}_{self.secret}"
         return body + checksum(body)
 
     def digest(self, pepper: str) -> str:
         return hmac.digest(pepper.encode(), self.secret.encode(), "sha256").hex()
 
 
-def parse(text: str) -> Token | None:
+def parse(text: str, prefix: str = PREFIX) -> Token | None:
     """Return the public id and the secret of a well-formed key, or None for any other text."""
-    if len(text) != TOKEN_LENGTH or not text.startswith(PREFIX) or not text.isascii():
+    if len(text) != len(prefix) + LENGTH_WITHOUT_PREFIX or not text.startswith(prefix) or not text.isascii():
         return None
     body = text[:-CHECKSUM_LENGTH]
-    public_id, separator, secret = body[len(PREFIX) :].partition("_")
+    public_id, separator, secret = body[len(prefix) :].partition("_")
     if not separator or len(public_id) != PUBLIC_ID_LENGTH or checksum(body) != text[-CHECKSUM_LENGTH:]:
         return None
-    return Token(public_id, secret)
+    return Token(public_id, secret, prefix)
 
 
 @lru_cache(maxsize=16)

@@ -1,6 +1,7 @@
-"""Access control of the dashboard: `project_view` checks a person's role in a project."""
+"""Access to projects. Pages use `project_view`, the REST API `access_of_user` and `access_of_key`."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, cast
 
@@ -37,11 +38,10 @@ def project_view(role: Role) -> Callable[[View], View]:
         @login_required
         def checked(request: HttpRequest, slug: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
             request = cast(ProjectRequest, request)
-            membership = find_membership(request.user, slug)
-            if membership.role < role:
-                raise PermissionDenied
-            request.role, request.project = Role(membership.role), membership.project
-            return view(request, membership.project, *args, **kwargs)
+            access = access_of_user(request.user, slug)
+            access.require(role)
+            request.role, request.project = access.role, access.project
+            return view(request, access.project, *args, **kwargs)
 
         checked.required_role = role  # type: ignore[attr-defined]
         return checked
@@ -49,9 +49,37 @@ def project_view(role: Role) -> Callable[[View], View]:
     return decorate
 
 
-def find_membership(user: User, slug: str) -> Membership:
-    """Return the user's membership of the project with this slug; raise Http404 if there is none."""
+@dataclass(frozen=True, slots=True)
+class ProjectAccess:
+    """A project that a caller may see, and the caller's role in it."""
+
+    project: Project
+    role: Role
+
+    def require(self, role: Role) -> None:
+        """Raise PermissionDenied if the caller's role is lower."""
+        if self.role < role:
+            raise PermissionDenied
+
+
+def access_of_user(user: User, slug: str) -> ProjectAccess:
+    """Return the user's access to the project with this slug. Raises Http404 if there is none."""
     membership = Membership.objects.select_related("project").filter(project__slug=slug, user=user).first()
     if membership is None:
         raise Http404
-    return membership
+    return ProjectAccess(membership.project, Role(membership.role))
+
+
+def access_of_operator(slug: str) -> ProjectAccess:
+    """Return an operator's access to any project. Raises Http404 if no project has this slug."""
+    project = Project.objects.filter(slug=slug).first()
+    if project is None:
+        raise Http404
+    return ProjectAccess(project, Role.OWNER)
+
+
+def access_of_key(own_project: Project, slug: str) -> ProjectAccess:
+    """Return an API key's access to its own project. Raises Http404 for any other slug."""
+    if own_project.slug != slug:
+        raise Http404
+    return ProjectAccess(own_project, Role.ADMIN)

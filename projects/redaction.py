@@ -19,9 +19,9 @@ START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
 A word can follow a JSON escape.
 """
 OTHERS = "|".join(map(re.escape, PREFIXES))
-PATTERN = rf"((?i:sk-gw_))\w+|{START}({OTHERS})[A-Za-z0-9_\-]{{16,}}"
+PATTERN = rf"((?i:sk-gw_)|pat_gw_)\w+|{START}({OTHERS})[A-Za-z0-9_\-]{{16,}}"
 TEXT, BYTES = re.compile(PATTERN, re.ASCII), re.compile(PATTERN.encode())
-MARKS = (*PREFIXES, "SK-", "Sk-", "sK-")
+MARKS = (*PREFIXES, "SK-", "Sk-", "sK-", "pat_gw_")
 BYTE_MARKS = tuple(mark.encode() for mark in MARKS)
 
 

@@ -100,14 +100,15 @@ class BudgetedKeyForm(KeyForm):
         return day
 
     @transaction.atomic
-    def issue(self, created_by: User) -> tuple[ApiKey, str]:
+    def issue(self, created_by: User | None) -> tuple[ApiKey, str]:
         """Create the key and its budgets, which alert the creator. Return the key and its text."""
         key, token = super().issue(created_by)
         for period in (Period.DAY, Period.MONTH):
             limit: int | None = self.cleaned_data[f"{period.value}_budget"]
             if limit is not None:
                 budget = Budget.objects.create(project=key.project, key=key, period=period, limit_nano=limit)
-                budget.alert_members.set(key.project.memberships.filter(user=created_by))
+                if created_by is not None:
+                    budget.alert_members.set(key.project.memberships.filter(user=created_by))
         return key, token
 
 

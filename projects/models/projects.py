@@ -19,8 +19,8 @@ SLUG_SUFFIX_BYTES = 3
 DEMO_SLUG = "demo"
 ANONYMOUS_SLUG = "anonymous"
 """The project of callers without a key, if AI_GATEWAY_AUTH is `open`."""
-RESERVED_SLUGS = ("new", ANONYMOUS_SLUG)
-"""Slugs that users cannot choose. The URL of a page contains the first, and the gateway uses the second."""
+RESERVED_SLUGS = ("new", "api-keys", ANONYMOUS_SLUG)
+"""Slugs that users cannot choose. URLs contain the first two, and the gateway uses the last."""
 MAX_DATE = dt.date(9000, 12, 31)
 """The last date that forms accept.
 

@@ -52,14 +52,19 @@ def resolve_route(path: str) -> ResolverMatch | None:
     and a slash at the end is ignored. `/metrics` has only one spelling, because a proxy may block exactly
     that path.
     """
-    usual_path = "/" + "/".join(filter(None, path.split("/")))
+    usual = usual_path(path)
     try:
-        match = resolve(usual_path)
+        match = resolve(usual)
     except Resolver404:
         return None
     if not isinstance(match.func, GatewayView):
         return None
-    return None if match.func.operation is METRICS and path != usual_path else match
+    return None if match.func.operation is METRICS and path != usual else match
+
+
+def usual_path(path: str) -> str:
+    """Return a path without repeated slashes, and without a slash at the end."""
+    return "/" + "/".join(filter(None, path.split("/")))
 
 
 async def dispatch(match: ResolverMatch, scope: Scope, receive: Receive, send: Send) -> None:

@@ -36,7 +36,8 @@ def walk(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[tupl
 
 
 def is_page(address: str, entry: URLPattern) -> bool:
-    return not address.startswith(("admin/", "accounts/")) and not hasattr(entry.callback, "operation")
+    other = ("admin/", "accounts/", "api/", "^api/")
+    return not address.startswith(other) and not hasattr(entry.callback, "operation")
 
 
 PAGES = [(address, entry) for address, entry in walk() if is_page(address, entry)]

@@ -1,0 +1,105 @@
+"""Base classes of serializers: names in camel case, amounts, and bodies that forms validate."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from django import forms
+from rest_framework import serializers
+from rest_framework.fields import Field, SerializerMethodField
+
+from billing.money import decimal_usd
+from gateway_project.api.envelope import InvalidFields
+
+FormT = TypeVar("FormT", bound=forms.BaseForm)
+GENERAL = "__all__"
+"""Django's name for errors that belong to no field."""
+
+
+def camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+class Serializer(serializers.Serializer):
+    """A serializer whose fields are declared in snake case and rendered in camel case."""
+
+    def get_fields(self) -> dict[str, Field]:
+        """Return the fields by their names in camel case."""
+        return {camel_case(name): sourced(field, name) for name, field in super().get_fields().items()}
+
+
+class Input(Serializer):
+    """A body. The source of each field is the field of the form that validates it."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the values by their sources. Raises ValidationError for unknown fields too."""
+        if unknown := sorted(set(data) - set(self.fields)) if isinstance(data, Mapping) else []:
+            known = ", ".join(self.fields)
+            raise serializers.ValidationError({name: [f"Unknown field. Known: {known}."] for name in unknown})
+        values: dict[str, Any] = super().to_internal_value(data)
+        return values
+
+    def submit(self, form_class: Callable[..., FormT], **arguments: Any) -> FormT:
+        """Return a valid form with the values of the body.
+
+        Fields that the body does not have keep their initial values, which are those of the form's instance.
+        Raises InvalidFields.
+        """
+        initial = form_class(**arguments)
+        data = {bound.name: bound.value() for bound in initial}
+        for name, value in self.validated_data.items():
+            if name in initial.fields:
+                data[name] = initial.fields[name].prepare_value(form_text(value))
+        form = form_class(data, **arguments)
+        if not form.is_valid():
+            raise InvalidFields(self.errors_of(form))
+        return form
+
+    def errors_of(self, form: forms.BaseForm) -> dict[str, list[str]]:
+        """Return the errors of a form by the names that the fields have in the body."""
+        names = {field.source: name for name, field in self.fields.items()}
+        return {
+            "" if field == GENERAL else names.get(field, camel_case(field)): [str(text) for text in texts]
+            for field, texts in form.errors.items()
+        }
+
+
+class UsdField(serializers.DecimalField):
+    """An amount in US dollars in a body: a JSON number or a text with at most nine decimal places."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_digits=19, decimal_places=9, min_value=0, coerce_to_string=False, **kwargs)
+
+
+class UsdOutput(serializers.DecimalField):
+    """An amount of nano-USD, rendered as an exact number of US dollars."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_digits=28, decimal_places=9, read_only=True, coerce_to_string=False, **kwargs)
+
+    def to_representation(self, value: int) -> Decimal:
+        """Return the amount without trailing zeros."""
+        return Decimal(decimal_usd(value))
+
+
+class TextList(serializers.ListField):
+    """A list of texts, each of which is one line of a form's field."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        child = serializers.RegexField(r"^[^\r\n]*$", max_length=500)
+        super().__init__(child=child, max_length=1000, **kwargs)
+
+
+def sourced(field: Field, name: str) -> Field:
+    """Let a field read the attribute of its name in snake case, although its public name is another."""
+    if isinstance(field, SerializerMethodField):
+        field.method_name = field.method_name or f"get_{name}"
+    elif field.source is None and camel_case(name) != name:
+        field.source = name
+    return field
+
+
+def form_text(value: Any) -> Any:
+    """Return a value as a browser sends it. Forms parse amounts from texts without an exponent."""
+    return f"{value:f}" if isinstance(value, Decimal) else value

@@ -1,8 +1,10 @@
 """Convert the errors of providers for clients: redact keys, and tell when to try again."""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 from msgspec.structs import replace
 
@@ -130,6 +132,23 @@ def retry_after_s(error: ApiError, upstream_headers: Mapping[str, str]) -> float
         if 0 <= seconds < math.inf:
             return seconds
     return None if RETRY_AFTER in upstream_headers else error.retry_after_s
+
+
+def retry_delay_s(error: ApiError, upstream_headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait before the gateway calls the provider again, also for a date.
+
+    The client gets a date as it is, so `retry_after_s` does not convert it.
+    """
+    seconds = retry_after_s(error, upstream_headers)
+    return seconds_until(upstream_headers.get(RETRY_AFTER, "")) if seconds is None else seconds
+
+
+def seconds_until(http_date: str) -> float | None:
+    """Return the seconds until a date of RFC 9110, section 5.6.7, or None if it is not a date."""
+    try:
+        return max(0.0, parsedate_to_datetime(http_date).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def with_retry_delay(error: ApiError, upstream_headers: Mapping[str, str]) -> ApiError:

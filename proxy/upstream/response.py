@@ -96,11 +96,20 @@ class HttpUpstreamResponse:
                 while chunk := await self._next_chunk():
                     yielded_at = self.loop.time()
                     if not is_keepalive(chunk):
-                        self.data_due_at = yielded_at + self.timeouts.idle_s
+                        self._expect_data_by(yielded_at + self.timeouts.idle_s)
                     yield chunk
                     self.data_due_at += self.loop.time() - yielded_at
         finally:
             self._stop_timer()
+
+    def _expect_data_by(self, due_at: float) -> None:
+        """Set the time at which the wait for data ends.
+
+        The first data may bring it forward, because the idle timeout may be the shorter one.
+        """
+        self.data_due_at = due_at
+        if self.timer is not None and self.timer.when() > due_at:
+            self._check_timeouts()
 
     async def _next_chunk(self) -> bytes:
         """Return the next bytes; none at the end of the body."""

@@ -8,7 +8,7 @@ from proxy.formats.neutral import ApiError, InvalidRequest, InvalidUpstreamRespo
 from proxy.pipeline.admission import Admitted
 from proxy.pipeline.attempts.call import CallFailed, OpenStream, ReceivedBody, WholeResponse
 from proxy.pipeline.charges import Charge, charge, lost_usage
-from proxy.relayed_errors import UPSTREAM_STATUS, retry_after_s
+from proxy.relayed_errors import UPSTREAM_STATUS, retry_delay_s
 from proxy.upstream.errors import UpstreamError, UpstreamTimeout
 from proxy.upstream.failures import FailureClass, classify
 from proxy.upstream.response import UpstreamResponse
@@ -78,7 +78,7 @@ def reported_failure(error: ApiError, status: int, response: UpstreamResponse) -
     if kind is FailureClass.RETRY and headers.get(SHOULD_RETRY) == "false":
         kind = FailureClass.TARGET
     code = error.code or UPSTREAM_STATUS
-    return Failure(kind, status, code, is_outage, None, retry_after_s(error, headers), redact(error.message))
+    return Failure(kind, status, code, is_outage, None, retry_delay_s(error, headers), redact(error.message))
 
 
 def call_failure(admitted: Admitted, failed: CallFailed) -> Failure:

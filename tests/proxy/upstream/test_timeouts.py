@@ -139,6 +139,14 @@ async def test_a_pause_may_be_longer_than_the_first_chunk(upstream: LocalUpstrea
     assert await chunks_of(await client(Timeouts(first_chunk_s=0.2, idle_s=10))) == 2
 
 
+async def test_a_pause_may_be_shorter_than_the_first_chunk(upstream: LocalUpstream, client: Any) -> None:
+    upstream.handler = repeating_handler(b"data: {}\n\n", 60, 2)
+    begun = time.monotonic()
+    with pytest.raises(UpstreamTimeout):
+        await chunks_of(await client(Timeouts(first_chunk_s=30, idle_s=0.2)))
+    assert time.monotonic() - begun < 15
+
+
 async def test_a_timeout_of_a_target_bounds_a_whole_response(upstream: LocalUpstream, client: Any) -> None:
     upstream.handler = repeating_handler(b" ", 0.02, 300)
     reply = await client(Timeouts(), timeout_s=0.2)

@@ -212,5 +212,5 @@ class RateLimiter:
 
 
 def most_restrictive(statuses: list[LimitStatus]) -> LimitStatus | None:
-    """Return the limit of which the least remains; None if there is no limit."""
+    """Return the limit with the least remaining amount; None if there is no limit."""
     return min(statuses, key=lambda status: status.remaining, default=None)

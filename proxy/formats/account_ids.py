@@ -127,7 +127,7 @@ class IdReader(Protocol):
 
 
 class WithoutAccountIds:
-    """Base class of requests without ids of an account, and whose responses contain none either."""
+    """Base class of requests that contain no ids of an account, and whose responses contain none."""
 
     def references(self) -> list[AccountReference]:
         return []

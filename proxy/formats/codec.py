@@ -281,9 +281,9 @@ class Codec(Protocol):
         """
 
     def billed_items(self, body: bytes, defaults: UsageDefaults, /) -> Usage:
-        """Return what a response that reports no usage bills besides tokens.
+        """Return the service tier and the server tool calls of a response that reports no usage.
 
-        The result contains the service tier and the calls of server tools. Its token counts are 0.
+        The token counts of the result are 0.
         """
 
     def parse_stream(self) -> StreamDecoder:

@@ -34,7 +34,8 @@ EVENT_MARKERS = (b'"container"', b"code_execution_output", b'"message_start"')
 DIAGNOSTICS = "diagnostics"
 """A field of a request.
 
-If a request has it or `thread`, a later request can refer to the response, so the reader keeps the id.
+If a request has this field or `thread`, a later request can refer to its response. The reader then keeps the
+id.
 """
 
 

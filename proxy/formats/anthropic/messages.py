@@ -162,7 +162,7 @@ class ResultLinker(ToolCallLinker):
         return self.is_unknown(call_id)
 
     def result_id(self, result: ToolResult) -> str | None:
-        """Return the id of the call that a result belongs to; None if there is none.
+        """Return the id of the call that a result belongs to; None if no call matches.
 
         A second result for the same call gets the id of that call too.
         """

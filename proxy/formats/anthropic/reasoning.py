@@ -100,8 +100,8 @@ def leaves_no_budget(limit: int | None) -> bool:
 def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
     """Return a thinking budget, and an output limit above it, as the API requires.
 
-    The output limit may be all that the client's money covers. Therefore the thinking budget is lowered
-    instead.
+    If the output limit is too low for the thinking budget, the thinking budget is lowered, because a budget
+    of the key may not cover a higher output limit.
     """
     if limit is None:
         return budget, budget + DEFAULT_MAX_TOKENS

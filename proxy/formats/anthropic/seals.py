@@ -46,8 +46,8 @@ def without_seals(
 ) -> tuple[bytes, tuple[str, ...]]:
     """Return the body without seals, and the names of the settings that had to be dropped.
 
-    A seal that contains thinking of this API is replaced by it. All other bytes of the messages stay the
-    same.
+    A seal that contains thinking of this API is replaced by this thinking. All other bytes of the messages
+    stay the same.
     """
     messages, model = fields.get("messages") or (), destination.model
     changes = block_changes(messages, model)
@@ -91,7 +91,7 @@ def citation_changes(messages: Sequence[dict[str, Any]]) -> dict[int, dict[int, 
 
 
 def is_foreign_citation(citation: Any) -> bool:
-    """Return whether the gateway has rendered a citation. Those of Claude's own searches have an index."""
+    """Return whether the gateway has made a citation. Citations of Claude's own searches have an index."""
     return as_dict(citation).get("encrypted_index") == ""
 
 

@@ -86,7 +86,7 @@ class StreamUsage(UsageReader):
             self.has_final_searches = is_last and (self.has_final_searches or states_searches(wire))
 
     def is_final(self, wire: WireUsage) -> bool:
-        """Return whether a usage reports the output. Zeros do not, if output has arrived."""
+        """Return whether a usage reports the output. Zeros do not count as a report if output has arrived."""
         counts = [as_count(getattr(wire, name)) for name in TokenCounts.__struct_fields__]
         return states_output(wire) and (any(counts) or not self.output_tokens)
 
@@ -128,7 +128,7 @@ def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage |
 
 
 def billed_items(body: bytes, defaults: UsageDefaults) -> Usage:
-    """Return what a response without reported usage bills besides tokens: its tier and its server tools."""
+    """Return the service tier and the server tool calls of a response that reports no usage."""
     try:
         response = decode_available_fields(body)
     except DECODE_ERRORS:
@@ -212,7 +212,7 @@ def states_output(wire: WireUsage) -> bool:
 
 
 def parse_service_tier(wire: WireUsage, defaults: UsageDefaults) -> str:
-    """Return the service tier of the response: what it reports, and what it leaves out as requested.
+    """Return the service tier of the response. If the response leaves out a part of it, the request decides.
 
     Fast mode becomes a tier, because it has its own prices (docs, "Fast mode", "Pricing"). The name of the
     tier includes the region of inference, unless it is any region (docs, "Data residency").

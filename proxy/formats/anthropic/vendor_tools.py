@@ -140,7 +140,7 @@ CLIENT_TOOLS = {
     "memory": memory_tool,
     "computer": computer_tool,
 }
-"""Types of tools that the client runs, without their dates, each with what describes it as a function."""
+"""Types of tools that the client runs, without their dates, each with its description as a function."""
 
 
 def parse_client_tool(tool: Schema, kind: str, names: FlatNames) -> Tool:

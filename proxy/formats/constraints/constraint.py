@@ -54,7 +54,7 @@ Rule = Literal[
     "last_role",
     "user_after_tool",
 ]
-"""What a constraint limits. Requests are adapted, and checked in tests, rule by rule."""
+"""What a constraint limits. The gateway adapts requests to one rule after the other."""
 
 Action = Literal["hash", "shorten", "drop", "lower", "raise", "rewrite", "instruct"]
 """How the gateway changes a request that the vendor would reject.
@@ -78,9 +78,9 @@ class Constraint:
 
     It applies to `formats`, to `providers` (slugs of the catalog; all if it is empty), and to the models
     whose name contains a match of the regular expression `models`. `maximum`, `minimum`, `pattern` and
-    `names` are the limits; `docs/vendor-constraints.md` says which of them each rule uses. `source` is the
-    page that states the constraint, of the vendor or of its users. `stated` is the date of the statement, or
-    the date on which the page was read.
+    `names` are the limits; `docs/vendor-constraints.md` says which of them each rule uses. `source` is a page
+    that states the constraint, written by the vendor or by its users. `stated` is the date of the statement,
+    or the date on which the page was read.
     """
 
     id: str

@@ -53,10 +53,10 @@ def drop_settings(request: Request, constraints: Constraints) -> Adapted:
 
 
 def exclusive_names(request: Request, constraints: Constraints) -> frozenset[str]:
-    """Return the settings to drop because they exclude each other: one for each row that is fully set.
+    """Return the settings to drop because they exclude each other.
 
-    It is the first setting that has its default value (`DEFAULT_VALUES`), or else the last setting of the
-    row.
+    If a request has all settings of a row, one of them is dropped: the first that has its default value
+    (`DEFAULT_VALUES`), or else the last one of the row.
     """
     return frozenset(
         next(
@@ -143,7 +143,7 @@ def nearest_effort(wanted: str, known: tuple[str, ...]) -> str:
 def needs_responses(request: Request, constraints: Constraints) -> bool:
     """Return whether the destination accepts the tools of a request only in the Responses API.
 
-    If the client asks for no effort, chat completions can do without it, unless the model always reasons.
+    If the client asks for no effort, chat completions accept the tools, unless the model always reasons.
     """
     if not takes_tools_without_effort(request, constraints):
         return False

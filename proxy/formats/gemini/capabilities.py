@@ -26,7 +26,7 @@ TOOL_FIELDS = TOOL_NAMES | {
 }
 """The fields that an entry of `tools` may have. Each field declares one kind of tool."""
 SERVER_TOOLS: Settings = dict.fromkeys(("web_search", "web_fetch", "code_execution"), frozenset())
-"""The server tools that Google can run, without settings: the Gemini API has none.
+"""The server tools that Google can run. The Gemini API has no settings for them.
 
 Only Vertex AI lets a request exclude domains.
 """

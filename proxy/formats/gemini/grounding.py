@@ -104,10 +104,11 @@ def parse_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]
 
 
 def span_position(texts: Sequence[str], first: int, last: int) -> tuple[int, int, int]:
-    """Return which text contains a span of bytes, and the span's first and last character in this text.
+    """Return the number of the text that contains a span of bytes, and the span's characters in this text.
 
-    `first` and `last` are byte offsets into all texts together. If no text contains them, the returned span
-    is empty.
+    `first` and `last` are byte offsets into all texts together. The span is returned as the positions of its
+    first character and of the character after its end. If no text contains the bytes, the returned span is
+    empty.
     """
     for number, text in enumerate(texts):
         data = text.encode()

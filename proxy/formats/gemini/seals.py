@@ -31,7 +31,7 @@ COUNTED_REQUEST_FIELDS = ("generateContentRequest", "generate_content_request")
 def without_seals(
     body: bytes, fields: Mapping[str, Any], destination: Destination
 ) -> tuple[bytes, tuple[str, ...]]:
-    """Return the body without seals, and the names of dropped settings, of which there are none.
+    """Return the body without seals, and the names of dropped settings (none).
 
     A seal that contains a signature of Google is replaced by this signature. Other seals, and the thoughts
     that they seal, are removed. All other text and bytes stay the same.

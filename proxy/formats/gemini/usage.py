@@ -122,7 +122,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
 
 
 def billed_items(body: bytes, _defaults: UsageDefaults) -> Usage:
-    """Return what a response without reported usage bills besides tokens: its tier and its server tools."""
+    """Return the service tier and the server tool calls of a response that reports no usage."""
     try:
         response = decode_lenient(decode_response_facts, body)
     except DECODE_ERRORS:

@@ -31,7 +31,7 @@ def writes_12h_cache(lifetimes: Lifetimes) -> bool:
 
 
 def billed_lifetime(lifetimes: Lifetimes, long: str) -> str:
-    """Return this lifetime if a request asks for it and the vendor bills it as such, else an empty text."""
+    """Return the lifetime `long` if a request asks for it, else an empty text."""
     return long if any(lifetime == long for _, lifetime in lifetimes) else ""
 
 
@@ -41,10 +41,10 @@ def unpriced_lifetimes(lifetimes: Lifetimes) -> tuple[str, ...]:
 
 
 def requested_lifetimes(body: bytes, fields: Mapping[str, Any]) -> Lifetimes:
-    """Return the lifetimes that a request asks for, each with its field. This searches the whole body.
+    """Return the lifetimes that a request asks for, each with its field.
 
-    If all breakpoints in the content have a usual lifetime, as in most requests, the content, which may be
-    large, is not searched a second time for their fields.
+    A fast search of the bytes finds the lifetimes of all breakpoints. Only if one of them is unusual, the
+    decoded body, which may be large, is searched for its field.
     """
     by_folded_name = {name.casefold(): (name, value) for name, value in fields.items()}
     lifetimes: list[tuple[str, Any]] = []

@@ -112,5 +112,5 @@ class EventMeter(OutputMeter, ABC):
 
 
 def event_terminator(splitter: EventSplitter) -> bytes:
-    """Return the bytes that end an event of which only a part was relayed."""
+    """Return the bytes that end an event that was only partly relayed."""
     return EVENT_END if splitter.buffer else b""

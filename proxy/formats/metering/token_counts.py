@@ -61,7 +61,8 @@ def output_with_reasoning(prompt: int, output: int, reasoning: int, total: int |
     """Return the output tokens, including reasoning.
 
     xAI and some compatible servers do not count reasoning as output, but bill it (docs.x.ai, "Reasoning":
-    usage). The total shows this, or else more reasoning than output.
+    usage). This is the case if the total includes the reasoning in addition to the output, or else if more
+    reasoning than output is reported.
     """
     is_missing = total == prompt + output + reasoning or (reasoning > output and total != prompt + output)
     return output + reasoning if is_missing else output

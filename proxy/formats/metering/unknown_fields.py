@@ -127,7 +127,7 @@ def svg_model(tool: dict[str, Any]) -> Any:
 def unbounded_cost_fields(unknown_fields: Mapping[str, Any], *format_fields: str) -> tuple[str, ...]:
     """Return the fields whose cost has no known bound.
 
-    `format_fields` are such fields that only one format has.
+    `format_fields` are fields of this kind that only one format has.
     """
     return tuple(
         name

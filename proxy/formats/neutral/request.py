@@ -66,9 +66,9 @@ class Request(Frozen, frozen=True, kw_only=True):
 class UsageDefaults(Frozen, frozen=True, kw_only=True):
     """Priced properties of a request, which are charged unless the response reports others.
 
-    `service_tier` is the requested tier. `speed` and `region` are Anthropic's, of which that tier consists.
-    `cache_lifetime` is the lifetime of cache writes, 1h or 12h; empty for the shortest one. `tools` are the
-    request's tools in JSON. Their settings, such as the memory of a container, decide on fees.
+    `service_tier` is the requested tier. `speed` and `region` are settings of Anthropic, of which its tier
+    consists. `cache_lifetime` is the lifetime of cache writes, 1h or 12h; empty for the shortest one. `tools`
+    are the request's tools in JSON. Their settings, such as the memory of a container, decide on fees.
     """
 
     service_tier: str = ""
@@ -87,15 +87,15 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     `max_input_tokens` is an upper bound. `max_output_tokens` is the client's limit for all choices together,
     or None. `min_output_tokens` is the lowest limit of one choice that the provider accepts. `n` is the
     requested number of choices. `service_tier` is the requested tier: `auto` if the provider chooses, empty
-    for the standard tier. `requested_tiers` are the fields that ask for a tier, each with its tier. Some ask
-    for something else that changes the price like a tier. `usage_defaults` are charged if the response does
-    not report them. `max_billable_extras` is the maximum of each kind of billable extras (see `Usage`).
-    `unbounded_cost_fields` are fields whose cost has no known bound. `other_model_fields` are fields that
-    allow other models to generate a part of the response. `writes_12h_cache` is true if the request may ask
-    OpenAI to cache its prompt for 12 hours, which costs more. `fixed_max_output` is the maximum output of a
-    response if no field of the request limits it. `is_background` is true if the provider continues the
-    response after the request has ended. `default_settings` are the fields that the client left out and the
-    gateway has set.
+    for the standard tier. `requested_tiers` are the fields that ask for a tier, each with its tier. Some of
+    these fields set something else that changes the price like a tier. `usage_defaults` are charged if the
+    response does not report them. `max_billable_extras` is the maximum of each kind of billable extras (see
+    `Usage`). `unbounded_cost_fields` are fields whose cost has no known bound. `other_model_fields` are
+    fields that allow other models to generate a part of the response. `writes_12h_cache` is true if the
+    request may ask OpenAI to cache its prompt for 12 hours, which costs more. `fixed_max_output` is the
+    maximum output of a response if no field of the request limits it. `is_background` is true if the provider
+    continues the response after the request has ended. `default_settings` are the fields that the client left
+    out and the gateway has set.
     """
 
     model: str

@@ -64,7 +64,9 @@ class VendorTool(Frozen, frozen=True, kw_only=True):
 
 
 class Tool(Frozen, frozen=True, kw_only=True):
-    """A tool that the client runs. `schema` is JSON Schema; a `custom` tool takes free text and has none.
+    """A tool that the client runs.
+
+    `schema` is JSON Schema. A `custom` tool takes free text and has no schema.
 
     `vendor` is the declaration of the tool, if the client's vendor has a type or a group for it.
     """

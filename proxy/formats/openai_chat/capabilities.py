@@ -32,7 +32,7 @@ def is_openai_model(model: str) -> bool:
 
 
 def rejects_max_tokens(model: str, quirks: Quirks) -> bool:
-    """Return whether the destination rejects `max_tokens`: OpenAI does for its reasoning models."""
+    """Return whether the destination rejects `max_tokens`, as OpenAI does for its reasoning models."""
     return bool(quirks.max_tokens_field == "max_completion_tokens" and REASONING_MODEL.match(model))
 
 

@@ -193,7 +193,10 @@ class ChoiceDecoder:
             self.queue.append(queued, text)
 
     def add_citation(self, citation: Citation) -> None:
-        """Add a source of the text before or after it. Servers may repeat the source in every delta."""
+        """Add a citation to the last text.
+
+        It may arrive before the text. Servers may repeat it in every delta.
+        """
         if citation in self.citations:
             return
         if not any(queued.part is TEXT for queued in self.queue.parts):

@@ -298,7 +298,7 @@ class MessageRenderer:
 
 
 def own_thinking(parts: list[Part]) -> list[Thinking]:
-    """Return the thinking to send: that of this format, and the text of thinking of unknown origin."""
+    """Return the thinking of this format, and the text of thinking whose origin is not known."""
     return [
         replace(part, origin=FORMAT)
         for part in parts

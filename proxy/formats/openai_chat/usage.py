@@ -76,7 +76,7 @@ def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage |
 
 
 def billed_items(body: bytes, _defaults: UsageDefaults) -> Usage:
-    """Return what a response without reported usage bills besides tokens: its tier and its server tools."""
+    """Return the service tier and the server tool calls of a response that reports no usage."""
     try:
         return Usage(service_tier=parse_tier(decode_available_fields(body).get("service_tier")))
     except DECODE_ERRORS:

@@ -100,7 +100,7 @@ class WireUsage(msgspec.Struct):
     prompt_tokens: Any = None
     completion_tokens: Any = None
     total_tokens: Any = None
-    # The names of the Responses API, by which some compatible servers report in this format too.
+    # Names of the Responses API, which some compatible servers use in this format too.
     input_tokens: Any = None
     output_tokens: Any = None
     prompt_tokens_details: Any = None

@@ -30,7 +30,7 @@ OWN_ID = "gateway"
 OpenAI's ids consist of a prefix and hexadecimal digits.
 """
 DEFAULT_FILE_TYPE = "application/pdf"
-"""The media type that is assumed for a file of unknown type. Every model can read PDF files."""
+"""The media type that is assumed for a file of unknown type."""
 
 
 def new_id(prefix: str) -> str:

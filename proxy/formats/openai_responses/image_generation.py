@@ -57,9 +57,9 @@ Source: docs/guides/images-vision, "Calculating costs".
 
 
 def find_tool(tools: Any) -> dict[str, Any]:
-    """Return the settings of image generation in the tools of a request; empty if it is not there.
+    """Return the settings of image generation in the tools of a request; empty without such a tool.
 
-    If the tools that a response repeats follow, the settings that they state take precedence.
+    If the tools that a response repeats follow in the list, their settings take precedence.
     """
     settings: dict[str, Any] = {}
     for tool in dict_items(tools):

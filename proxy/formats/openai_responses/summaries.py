@@ -43,9 +43,9 @@ def parse_summary(item: Item) -> str | None:
 
 
 def render_summary(text: str) -> list[Item]:
-    """Return the compaction item.
+    """Return a list with the compaction item. The list is empty if the model wrote no summary.
 
-    Without a summary, there is none, because it would erase the conversation.
+    An item with an empty summary would erase the conversation.
     """
     if not text.strip():
         return []

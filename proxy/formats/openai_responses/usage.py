@@ -42,7 +42,7 @@ WRITTEN_FIELDS = ("content", "summary", "text", "refusal", "arguments", "input",
 
 
 class StreamUsage(UsageReader):
-    """Reads the usage of a stream, which is in the final event."""
+    """Reads the usage of a stream. The final event contains it."""
 
     def __init__(self, defaults: UsageDefaults = NO_DEFAULTS) -> None:
         self.defaults = defaults
@@ -118,7 +118,7 @@ def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage |
 
 
 def billed_items(body: bytes, defaults: UsageDefaults) -> Usage:
-    """Return what a response without reported usage bills besides tokens: its tier and its server tools."""
+    """Return the service tier and the server tool calls of a response that reports no usage."""
     try:
         return with_billed_items(Usage(), decode_usage_fields(body), defaults)
     except DECODE_ERRORS:

@@ -1,4 +1,4 @@
-"""Corrections of settled records, which commands write while gateway processes run."""
+"""Writes corrections of settled records. Commands do this while gateway processes run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Fourth stage: reserve the maximum cost of a request before it is sent to a provider."""
+"""The stage `reserve`: reserve the maximum cost of a request before it is sent to a provider."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""First stage: identify the caller, before any of the request body is read."""
+"""The stage `authenticate`: identify the caller, before any of the request body is read."""
 
 import re
 import time

@@ -59,7 +59,7 @@ JSON_TYPE = "application/json"
 
 
 def plan_request(operation: Operation, client_request: ClientRequest, target: Target) -> UpstreamPlan:
-    """Return the plan for a target. It is a conversion if the provider lacks the client's format.
+    """Return the plan for a target. The plan is a conversion if the provider lacks the client's format.
 
     Raises InvalidRequest, and GatewayError if the provider's format has no counterpart of the operation.
     """
@@ -95,8 +95,8 @@ def parse_request(client_request: ClientRequest, client_format: str) -> Request:
 def destination_of(request: Request, target: Target, destination: Destination) -> Destination:
     """Return the destination of a converted request.
 
-    It is the Responses API if the account has it and the request needs it: for newer models, OpenAI's chat
-    completions do not accept tools together with a reasoning effort.
+    The destination is the Responses API if the account has this API and the request needs it. For newer
+    models, OpenAI's chat completions do not accept tools together with a reasoning effort.
     """
     is_available = openai_responses.FORMAT in target.account.formats
     if is_available and has_tools_for_responses(request, destination):
@@ -217,8 +217,8 @@ class PassThrough:
     def passes_error(self, error: ApiError, body: bytes) -> bool:
         """Return whether the client gets the provider's error body unchanged.
 
-        It does not if a compatible server rejects a prompt that is too long with a text that agents do not
-        recognise.
+        The body is changed if a compatible server rejects a prompt that is too long, and agents would not
+        recognise its text.
         """
         marker = self.codec.CONTEXT_LENGTH_WORDS.marker.encode()
         return error.code != CONTEXT_LENGTH_CODE or error.code.encode() in body or marker in body

@@ -150,8 +150,8 @@ class Lease:
     async def _find_or_claim_with_retries(self, key: str) -> StoredResponse | None:
         """Find the response or claim the key. Retry for a short time while the key is in use.
 
-        A response is stored when its last byte has been sent. A client that repeats its request at once must
-        not get a conflict because of that delay.
+        A response is stored only after its last byte has been sent. Without the retries, a client that
+        repeats its request at once could get a conflict.
         """
         for delay in RETRY_DELAYS_S:
             with suppress(KeyInUse):

@@ -1,4 +1,4 @@
-"""Second stage: read and parse the client's request."""
+"""The stage `parse`: read and parse the client's request."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

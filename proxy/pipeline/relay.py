@@ -1,4 +1,4 @@
-"""Sixth stage: relay the provider's response to the client, and meter it."""
+"""The stage `relay`: relay the provider's response to the client, and meter it."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Third stage: choose the account and model for a request, and plan how to send it."""
+"""The stage `route`: choose the account and model for a request, and plan how to send it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Last stage: settle the reservation, write the usage record, and count and log the request."""
+"""The stage `settle`: settle the reservation, write the usage record, and count and log the request."""
 
 import time
 from collections.abc import Mapping

@@ -161,7 +161,7 @@ class JsonCopy:
 
 
 def is_data(text: str) -> bool:
-    """Return whether a text is data, such as an image in base64, because it has no spaces."""
+    """Return whether a text is data, such as an image in base64. Such a text has no spaces."""
     return len(text) > MIN_DATA_LENGTH and " " not in text[:MIN_DATA_LENGTH]
 
 

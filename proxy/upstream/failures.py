@@ -100,7 +100,7 @@ def classify(error: ApiError) -> FailureClass:
         return FailureClass.CREDENTIAL
     if error.status in RETRYABLE_STATUSES or error.status >= 500:
         return FailureClass.RETRY
-    # A shared account may not be skipped because of a 403, which a client can cause.
+    # A 403 must not make the gateway skip a shared account, because a client can cause a 403.
     return FailureClass.TARGET if error.status == 403 and error.kind == "auth" else FailureClass.FINAL
 
 

@@ -1,4 +1,4 @@
-"""Epochs: a new epoch of a project begins if Redis has no data of it, because it is new or was lost.
+"""Epochs: a new epoch of a project begins if Redis has no data of the project.
 
 If Redis has lost the data, the first process that notices begins an epoch. For REBUILD_GRACE_S, no window may
 open in it. During this time, every live process notices the new epoch, and restores its open reservations and

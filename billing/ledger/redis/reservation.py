@@ -1,4 +1,4 @@
-"""Parses open reservations in Redis, whose text `lua/common.lua` writes."""
+"""Parses the text of open reservations in Redis, which `lua/common.lua` writes."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -130,7 +130,8 @@ def decode_budget_exceeded(
 def decode_rate_status(rate_limits: tuple[RateLimit, ...], numbers: Sequence[int]) -> RateLimitStatus:
     """Decode the four numbers that the script returns for each owner.
 
-    They are the counted requests, the microseconds until all of these expire, and the same for tokens.
+    They are the counted requests, the microseconds until all of these expire, and the same two numbers for
+    tokens.
     """
     if not rate_limits:
         return NO_LIMITS

@@ -212,7 +212,7 @@ def states_output(wire: WireUsage) -> bool:
 
 
 def parse_service_tier(wire: WireUsage, defaults: UsageDefaults) -> str:
-    """Return the service tier of the response. If the response leaves out a part of it, the request decides.
+    """Return the service tier of the response. For parts that the response omits, the request decides.
 
     Fast mode becomes a tier, because it has its own prices (docs, "Fast mode", "Pricing"). The name of the
     tier includes the region of inference, unless it is any region (docs, "Data residency").

@@ -48,7 +48,7 @@ from proxy.formats.neutral import (
 class OpenPart:
     """The content of a part that has started and not ended.
 
-    Calls need it, because they are sent complete in one chunk.
+    It is stored because a call is sent complete in one chunk.
     """
 
     def __init__(self, part: Part) -> None:

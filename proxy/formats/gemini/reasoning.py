@@ -62,8 +62,8 @@ class CallSeals:
 
     The seal of a call contains the thinking before the call, because clients may send back the signatures of
     calls without the thoughts. The first call always gets a seal. If the conversation continues with Gemini
-    3, the gateway replaces the seal by a signature that Gemini 3 accepts, because it rejects a first call
-    without one.
+    3, the gateway replaces the seal by a signature that Gemini 3 accepts, because Gemini 3 rejects a first
+    call without a signature.
     """
 
     def __init__(self) -> None:

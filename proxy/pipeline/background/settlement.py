@@ -104,7 +104,7 @@ def charge_for(
 ) -> Charge | None:
     """Return the charge for a response.
 
-    It is None if the response failed without output, because providers do not bill such a response.
+    The charge is None if the response failed without output, because providers do not bill such a response.
     """
     if (usage := state.usage(defaults)) is not None:
         return charge_at(price, usage, defaults.service_tier)

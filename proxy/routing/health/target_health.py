@@ -35,7 +35,7 @@ log = structlog.get_logger()
 CredentialKey = tuple[int, str, str, int]
 """Project (0 for the operator's accounts), name, base URL, and hash of the secret.
 
-A new secret is a new credential. The secret itself is not kept, because it may be a client's.
+A new secret is a new credential. The secret itself is not kept, because it may be the key of a client.
 """
 
 

@@ -1,4 +1,4 @@
-"""Sends unsent records from PostgreSQL to Redis, if their process has died or cannot reach Redis."""
+"""Sends unsent records from PostgreSQL to Redis for processes that have died or cannot reach Redis."""
 
 import asyncio
 from uuid import UUID

@@ -61,7 +61,7 @@ def is_from_program(request: GatewayRequest) -> bool:
     """Return whether a request outside the gateway routes comes from a program, which cannot read HTML.
 
     JSON in the body shows that a program sent the request, because forms do not send JSON. On a path that is
-    not a page either, an API key or a method other than GET shows this too.
+    neither a gateway route nor a page, an API key or a method other than GET shows this too.
     """
     is_get = request.method in ("GET", "HEAD")
     sends_json = request.header(b"content-type").lower().startswith("application/json")

@@ -79,7 +79,7 @@ class Environment(BaseSettings):
     gateway_secret_key: str = ""
     gateway_key_pepper: str = ""
     gateway_accepted_key_peppers: CommaList = ()
-    """Other peppers with which digests of keys were made, while the pepper is rotated."""
+    """Peppers that are accepted besides `gateway_key_pepper` while the pepper is rotated."""
     gateway_encryption_keys: CommaList = ()
 
     ai_gateway_auth: Literal["required", "open"] = "required"
@@ -128,7 +128,7 @@ class Environment(BaseSettings):
     """How many days usage records are kept; None: without a limit. Their daily sums always stay."""
 
     gateway_cache_max_mb: int = Field(64, ge=0)
-    """The memory of the response cache: of the process without Redis, of each project with Redis."""
+    """The maximum memory of the response cache: per process without Redis, per project with Redis."""
     gateway_unpriced: Literal["closed", "open"] = "closed"
     """Requests with a hard budget for a model without a price.
 
@@ -156,7 +156,7 @@ class Environment(BaseSettings):
     ai_gateway_breaker: Literal["on", "off"] = "on"
     """Whether targets that fail, and credentials that a provider rejects, are left out for some time."""
     ai_gateway_rate_limit_rpm: int = Field(60, ge=0)
-    """Requests per minute of a key without a limit of its own, and of an address without a key. 0: none."""
+    """Requests per minute of a key without its own limit, and of an address without a key. 0: no limit."""
 
     openai_api_key: str = Field("", validation_alias=AliasChoices("openai_api_key", "ai_gateway_api_key"))
     openai_base_url: str = ""

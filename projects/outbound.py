@@ -81,8 +81,8 @@ def validate_base_url(url: str) -> None:
 def validate_host(url: str) -> None:
     """Raise BlockedURL if a URL is not valid, or if its host is a private IP address.
 
-    The URL is parsed with the same library as in the HTTP client, which converts full-width digits and dots
-    to ASCII.
+    The URL is parsed with the library of the HTTP client, which also converts full-width digits and dots to
+    ASCII.
     """
     try:
         parts = URL(url)

@@ -53,7 +53,10 @@ def rotate(ciphertext: str) -> str:
 
 
 def seal_bytes(project_id: int, data: bytes) -> bytes:
-    """Encrypt data that may be large. The result is binary, so it takes less space than that of `seal`."""
+    """Encrypt data that may be large.
+
+    The result is binary, so it takes less space than the result of `seal`.
+    """
     return urlsafe_b64decode(fernet().encrypt(project_id.to_bytes(PROJECT_ID_BYTES, "big") + data))
 
 

@@ -260,7 +260,7 @@ class Delivery(models.Model):
 def retry_after(attempts: int) -> dt.timedelta:
     """Return the delay before the next attempt: 30 seconds, 2 minutes, 8 minutes, up to about 8.5 hours.
 
-    Random jitter avoids that deliveries that failed at the same time are retried at the same time.
+    Random jitter spreads the retries of deliveries that failed at the same time.
     """
     jitter = random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
     return dt.timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR ** (attempts - 1) * jitter)

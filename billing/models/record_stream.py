@@ -9,7 +9,7 @@ class StreamCursor(models.Model):
     """The position up to which the records of a project's stream in Redis are in the database.
 
     Only the ledger writes it, in the transaction that inserts the records. `is_registered` means that Redis
-    has had data of the project. If Redis then has no data of the project, Redis has lost it.
+    has had data of the project. If Redis then has no data of the project, it has lost the data.
     """
 
     project = models.OneToOneField(

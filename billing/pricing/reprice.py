@@ -98,7 +98,7 @@ class CorrectedRecord:
         return self.cost_nano in costs
 
     def correction_for(self, price: Price) -> UsageEntry | None:
-        """Return the correction that changes the cost to that of a price; None if the cost is equal."""
+        """Return the correction that changes the cost to the cost at `price`; None if both are equal."""
         tier_price = price.for_tier(self.billing_record.service_tier)
         cost = tier_price.cost(self.tokens, self.billing_record.billable_extras)
         if cost == self.cost_nano and self.prices:

@@ -88,7 +88,8 @@ def delete_batch(project: Project, first_kept: date) -> int:
 def archive(project: Project, ids: Collection[UUID]) -> None:
     """Add the sums of records to the archived usage, and delete the records.
 
-    The ids are given, so that a correction that is added meanwhile is neither summed nor deleted.
+    The records are selected by id, so that a correction that is added meanwhile is neither summed nor
+    deleted.
     """
     records = UsageRecord.objects.for_project(project).filter(pk__in=ids)
     records.forget_deleted_keys()

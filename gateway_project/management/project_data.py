@@ -74,7 +74,7 @@ def project_tables() -> list[ProjectTable]:
 
 
 def next_tables(paths: dict[type[models.Model], str]) -> Iterator[ProjectTable]:
-    """Yield the tables that are not in `paths` and refer to a table that is."""
+    """Yield the tables that are not in `paths`, but refer to a table in `paths`."""
     for model in apps.get_models(include_auto_created=True):
         if model in paths or model is User:
             continue
@@ -140,8 +140,8 @@ def count_rows(project: Project) -> dict[str, int]:
 def delete(project: Project) -> None:
     """Delete a project with all its rows.
 
-    Rows are deleted in small batches, from the tables that refer to others to the others, so that no
-    transaction is long. The project is deleted last, so that an interrupted deletion can be repeated.
+    Rows are deleted in small batches, so that no transaction is long. Rows that refer to other rows are
+    deleted before these. The project is deleted last, so that an interrupted deletion can be repeated.
     """
     for table in reversed(project_tables()):
         delete_rows(table, project)

@@ -166,7 +166,10 @@ class RedisStore:
 
 
 def decode(project_id: int, data: Any) -> CachedResponse | None:
-    """Decrypt and decode a response. Return None if there is none, or if its encryption key was removed."""
+    """Decrypt and decode a response.
+
+    Return None if there is no response, or if its encryption key was removed.
+    """
     if not isinstance(data, bytes):
         return None
     try:

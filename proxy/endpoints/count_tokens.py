@@ -1,4 +1,4 @@
-"""Token counts: the provider's count if it has an endpoint for it, else an estimate, marked as such."""
+"""Token counts: the provider's count if it has an endpoint for counting, else a marked estimate."""
 
 from functools import partial
 from typing import Any

@@ -245,6 +245,6 @@ def budget_json(status: BudgetStatus) -> dict[str, Any]:
 
 
 def totals_by_key(caller_key: ApiKey) -> dict[ApiKey, UsageTotals]:
-    """Return the usage of each key of the project, from its first day on."""
+    """Return the total usage of each key of the project."""
     used = UsageReport.all_time(caller_key.project).by("key")
     return {key: used.get(key.pk, UsageTotals()) for key in ApiKey.objects.for_project(caller_key.project)}

@@ -175,7 +175,7 @@ def accounts_by_digest(accounts: Iterable[Account], id: str) -> dict[str, list[A
 
 
 def best_match(accounts: list[Account], slug: str, model: str) -> Account:
-    """Return the account that is named `slug` if there is one, preferably one that serves the model.
+    """Return the best account: preferably one named `slug`, and among equals one that serves the model.
 
     Several routes of the operator to one URL are accounts with the same digest. They may differ in their
     keys.

@@ -147,7 +147,7 @@ def authorize(caller: Authenticated) -> None:
 
 
 def check_provider_key(caller: Authenticated) -> None:
-    """Raise GatewayError if the project accepts no provider keys, or if the key cannot be one."""
+    """Raise GatewayError if the project accepts no provider keys, or if the text cannot be a provider key."""
     if not caller.principal.accepts_provider_keys:
         raise errors.provider_key_not_accepted()
     key = caller.provider_key
@@ -171,7 +171,7 @@ def extract_api_key(request: GatewayRequest) -> str:
 def candidate_keys(request: GatewayRequest) -> Iterator[str]:
     """Yield the values that may be an API key.
 
-    Of the Authorization header, this is a bearer token, or a value without a scheme.
+    The Authorization header may contain a bearer token, or a key without a scheme.
     """
     authorization = request.header(b"authorization").strip()
     scheme, _, rest = authorization.partition(" ")

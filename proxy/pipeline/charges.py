@@ -54,7 +54,7 @@ def charge(admitted: Admitted, usage: Usage, *, estimated: bool = False) -> Char
 def charge_at(
     listed: Price | None, usage: Usage, assumed_tier: str = "", *, estimated: bool = False
 ) -> Charge:
-    """Return the charge for a usage at the price `listed` of its model, which is None if it is not known.
+    """Return the charge for a usage at the price of its model (`listed`; None if it is not known).
 
     `assumed_tier` applies if the usage has no service tier.
     """

@@ -217,8 +217,8 @@ class PassThrough:
     def passes_error(self, error: ApiError, body: bytes) -> bool:
         """Return whether the client gets the provider's error body unchanged.
 
-        The body is changed if a compatible server rejects a prompt that is too long, and agents would not
-        recognise its text.
+        The body is changed if agents would not recognise the text with which a compatible server rejects a
+        prompt that is too long.
         """
         marker = self.codec.CONTEXT_LENGTH_WORDS.marker.encode()
         return error.code != CONTEXT_LENGTH_CODE or error.code.encode() in body or marker in body

@@ -15,7 +15,7 @@ CUT_MARK = "…"
 MIN_DATA_LENGTH = 1000
 TOO_DEEP_MARK = "[nested too deeply]"
 VALUE_CHARACTERS = 8
-"""The number of characters as which each JSON value counts, in addition to its text."""
+"""Each JSON value counts as this many characters, in addition to its text."""
 PROJECT_MARK = "[redacted]"
 
 EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}", re.ASCII)

@@ -18,6 +18,6 @@ def delete_expired() -> int:
 
 
 def delete_expired_of(project_id: int, days: int) -> int:
-    """Delete the entries of a project that are older than `days`, or older than usage records can be."""
+    """Delete a project's entries that are older than `days` or than GATEWAY_RETENTION_DAYS."""
     kept = min(days, settings.ENV.gateway_retention_days or days)
     return PromptLogEntry.objects.delete_before(project_id, timezone.now() - timedelta(days=kept))

@@ -131,7 +131,7 @@ def parse_limit(text: str | None) -> int:
 
 
 def parse_time(key: ApiKey, name: str, text: str) -> UUID:
-    """Return an id that is at most as large as those of requests since a time.
+    """Return an id that is at most as large as the ids of all requests since a time.
 
     A date, or a time without an offset, is in the project's timezone.
     """

@@ -53,7 +53,7 @@ class Provider:
     If not, the gateway estimates them.
     """
     regional_hosts: str = ""
-    """The end of the hosts of its endpoints for one region, which may have their own prices."""
+    """The ending of the host names of its endpoints for one region, which may have their own prices."""
     check_path: str = "/models"
     """Path of a GET request that costs nothing, below the base URL. A test of a credential sends it."""
     check_needs_key: bool = True

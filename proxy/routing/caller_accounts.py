@@ -34,7 +34,7 @@ async def resolve_with_key(
 ) -> Resolution:
     """Return the targets of a model, to be called with a caller's key.
 
-    These are the targets at the provider of the first one, because the key belongs to one provider. A
+    These are the targets at the provider of the first target, because the key belongs to one provider. A
     provider is found even if the project has no credential for it. Raises GatewayError if no provider serves
     the model, or if the provider cannot be called with a caller's key.
     """
@@ -46,7 +46,7 @@ async def resolve_with_key(
         account = account_with_key(target.account, provider_key, is_anonymous=is_anonymous)
         if account is not None and account.provider.slug == provider.slug:
             price = price_for(account, target.model, price_list)
-            # Several credentials of a project are the same account with the caller's key.
+            # With the caller's key, several credentials of a project are the same account.
             targets.setdefault(
                 (account.base_url, target.model), replace(target, account=account, price=price)
             )
@@ -58,9 +58,9 @@ async def resolve_with_key(
 async def resolve_or_default(
     principal: Principal, model: str, given: RuleInput, *, is_anonymous: bool
 ) -> Resolution:
-    """Return the targets of a model. If it has none, return one at the provider that the name implies.
+    """Return the targets of a model, or else a target at the provider that the name implies.
 
-    Raises GatewayError if the name implies no provider.
+    Raises GatewayError if the model has no targets and the name implies no provider.
     """
     try:
         return await resolve(principal, model, given)

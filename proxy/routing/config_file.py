@@ -24,7 +24,7 @@ from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, default_upstream, ori
 
 DEFAULT_TIMEOUT_S = 300.0
 VARIABLE_MARK = "$"
-"""An API key that begins with this mark is the name of the environment variable that contains the key."""
+"""A value of `api_key` that begins with this mark names the environment variable that contains the key."""
 
 Api = Literal["", "chat", "responses"]
 """The OpenAI API of a server.

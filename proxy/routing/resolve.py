@@ -86,7 +86,7 @@ async def resolve(principal: Principal, model: str, given: RuleInput | None = No
 
 
 def day_of(given: RuleInput | None) -> dt.date:
-    """Return the day whose models serve a request: a later one if the gateway has chosen the model."""
+    """Return the day for which a model is looked up: a later day if the gateway has chosen the model."""
     is_default = given is not None and "model" in given.client_request.facts.default_settings
     return model_life.today() + model_life.EARLY if is_default else model_life.today()
 

@@ -162,7 +162,7 @@ def spent_before_change(
 ) -> dict[tuple[int, str], int]:
     """Return the cost of records before the budget's last change, for windows that exceed their limit.
 
-    Archived usage has no time, so all of it on the day of the change counts as earlier.
+    Archived usage has days but no times, so all archived usage on the day of the change counts as earlier.
     """
     found = {}
     for window in windows_beyond_limit(snapshot):
@@ -178,9 +178,10 @@ def spent_before_change(
 def used_unchecked(
     snapshot: LedgerSnapshot, records: QuerySet[UsageRecord], archived: QuerySet[ArchivedUsage]
 ) -> dict[tuple[int, str], int]:
-    """Return the amount of requests admitted while Redis was down, for windows that exceed their limit.
+    """Return the amounts that unchecked requests have used, for windows that exceed their limit.
 
-    The amount is spent and reserved. It excludes requests that cannot be the cause (`unchecked_since`).
+    Unchecked requests were admitted while Redis was down. Spent and reserved amounts are included, except
+    those of requests that cannot be the cause (`unchecked_since`).
     """
     found = {}
     for window in windows_beyond_limit(snapshot):

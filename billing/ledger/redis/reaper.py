@@ -69,7 +69,7 @@ class Reaper:
         """Settle the reservations of a dead process page by page. Return the number of settled ones.
 
         Reservations that cannot be settled stay in Redis, and every later page begins with them. Each page is
-        therefore longer by their number, so that they do not block the others.
+        therefore longer by the number of these reservations, so that they do not block the others.
         """
         tried: set[bytes] = set()
         settled, stuck, is_last = 0, 0, False

@@ -27,7 +27,7 @@ SESSION_SETUP = (
 )
 """With these keepalives, the server detects an interrupted network within half a minute.
 
-With its defaults, it would keep the connection, and the ledger's lock, for hours.
+With its default settings, the server would keep the connection, and the ledger's lock, for hours.
 """
 TERMINATE_BACKENDS = (
     "SELECT pg_terminate_backend(pid) FROM pg_locks "

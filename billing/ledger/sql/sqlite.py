@@ -42,8 +42,8 @@ class SqliteConnection:
     async def begin(self) -> None:
         """Begin a transaction. Wait for other writers without blocking the event loop.
 
-        BUSY_TIMEOUT_S starts when the first transaction finds the database locked. If it started again for
-        each of the following transactions, the last one would wait for a multiple of it.
+        BUSY_TIMEOUT_S starts when the first transaction finds the database locked. If the timeout started
+        again for each transaction that waits, the last one would wait for several timeouts.
         """
         while True:
             try:

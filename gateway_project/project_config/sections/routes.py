@@ -59,7 +59,7 @@ DEFAULT_NODES = {
     for field in FIELDS
     if (node := yaml.compose(yaml.safe_dump(default_of(field)), yaml.SafeLoader)) is not None
 }
-"""The values of fields that a route of the document does not have."""
+"""The default values of fields, for routes in the document that do not have these fields."""
 
 
 def apply_routes(applier: Applier, project: Project, node: yaml.Node) -> None:

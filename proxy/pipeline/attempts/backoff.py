@@ -12,8 +12,8 @@ Google's client libraries and OpenAI's SDKs wait for at most 8 to 60 seconds.
 def delay_s(base_ms: int, retries: int, retry_after_s: float | None) -> float | None:
     """Return the seconds to wait before a retry; None if the provider asks for more than MAX_DELAY_S.
 
-    `retries` is the number of earlier retries. Without jitter, all clients would call a provider that
-    recovers at the same moment (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
+    `retries` is the number of earlier retries. Without jitter, all clients would call a recovering provider
+    at the same moment (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
     """
     jitter_s = random.uniform(0, min(base_ms / 1000 * 2**retries, MAX_DELAY_S))
     if retry_after_s is None:

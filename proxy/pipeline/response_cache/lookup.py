@@ -1,4 +1,4 @@
-"""The stage `lookup`: find the response of a request in the cache, or decide how to record it."""
+"""The stage `lookup`: find the response of a request in the cache, or prepare to record it."""
 
 import asyncio
 from dataclasses import dataclass

@@ -57,7 +57,7 @@ def cache_use(planned: Planned) -> CacheUse | None:
 
 
 def is_cacheable(planned: Planned) -> bool:
-    """Return whether an identical request can get the stored response without a disadvantage."""
+    """Return whether a stored response can replace a call of the provider for this request."""
     parsed, facts = planned.routed.parsed, planned.candidate.plan.facts
     request, operation = parsed.client_request, parsed.caller.received.operation
     return (

@@ -15,7 +15,10 @@ MIN_RATE_CALLS = 20
 RATE_WINDOW_S = 30
 """The time in seconds in which calls are counted for the share of failed calls."""
 OPEN_S = 10
-"""Seconds until the breaker is half-open, and until a probe without a result is given up."""
+"""Seconds until an open breaker is half-open.
+
+If a probe has no result after this time, another call becomes the probe.
+"""
 
 
 class BreakerState(Enum):

@@ -18,7 +18,7 @@ BREAKERS_KEY, CREDENTIALS_KEY = "gw:breakers", "gw:credentials"
 EXPIRY_S = 3600
 CONNECT_TIMEOUT_S = 1.0
 STALE_S = 60
-"""A breaker that should have had a probe so long ago belongs to a process that has ended."""
+"""If the probe of a breaker is overdue by more than this time, the process of the breaker has ended."""
 
 
 class SharedState:

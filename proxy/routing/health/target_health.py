@@ -69,8 +69,8 @@ def failures_until_unusable(account: Account) -> float:
 class TargetHealth:
     """The health of one target. `credential` is shared by all targets of the credential.
 
-    `id` and `credential_id` are the same in all processes. If what they stand for has changed, the target is
-    added to `changes`.
+    `id` and `credential_id` are the same in all processes. When the state of the target or of the credential
+    has changed, the target is added to `changes`.
     """
 
     key: CredentialKey
@@ -89,7 +89,10 @@ class TargetHealth:
         return self.credential.is_skipped(now) or self.access.is_skipped(now)
 
     def begin_call(self, now: float) -> bool:
-        """Return whether a call may be made now. It may be the probe of the breaker or the credential."""
+        """Return whether a call may be made now.
+
+        The call may be the probe of the breaker or the credential.
+        """
         if not self.breaker.begin_call(now):
             return False
         self.credential.begin_call(now)

@@ -36,7 +36,7 @@ def fallback_problem(table: RoutingTable, route: Route, name: str) -> str:
 
 
 def loop_path(table: RoutingTable, start: str, fallback: str) -> list[str]:
-    """Return the names on the way from a route over one of its fallbacks back to the route; empty if none."""
+    """Return the names on the way from a route over a fallback back to the route; else an empty list."""
     paths, seen = [[start, fallback]], {fallback}
     while paths:
         path = paths.pop()

@@ -8,7 +8,7 @@ from billing.ledger.redis.client.protocol import CommandNotSent
 FAILURE_THRESHOLD = 5
 COOLDOWN_S = 1.0
 FAILURE_WINDOW_S = 0.05
-"""Failures within this time after the last counted one do not count, because Redis may have paused once."""
+"""Failures within this time after a counted failure do not count: Redis may only have paused once."""
 
 
 class CircuitBreaker:

@@ -70,8 +70,8 @@ class AccountReference(msgspec.Struct, frozen=True):
 class IssuedAccountId(msgspec.Struct, frozen=True):
     """An id that a response gives to the client.
 
-    The provider keeps the object for `kept_s` seconds from now, or without a limit if that is None. If the
-    response states when the object expires, `until` is that time, in seconds since 1970.
+    The provider keeps the object for `kept_s` seconds from now, or without a limit if `kept_s` is None. If
+    the response states when the object expires, `until` is that time, in seconds since 1970.
     """
 
     kind: str

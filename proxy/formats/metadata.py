@@ -122,7 +122,7 @@ def parse_tag(text: str) -> tuple[str, str]:
 def parse_log_header(value: str) -> bool:
     """Return whether the body may be logged. Raises InvalidRequest for an unknown value.
 
-    A misspelled value is an error, because the client relies on it.
+    A misspelled value is an error, because the client relies on the header.
     """
     is_logged = LOG_CHOICES.get(value.strip().lower())
     if is_logged is None:

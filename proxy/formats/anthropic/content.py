@@ -219,7 +219,7 @@ def parse_tool_result(block: ToolResultBlock) -> ToolResult:
 
 
 def must_omit(part: Part) -> bool:
-    """Return whether to leave out a part, because the API rejects empty texts."""
+    """Return whether a part must be left out. The API rejects empty texts."""
     return isinstance(part, Text | Refusal) and not part.text.strip()
 
 
@@ -265,7 +265,7 @@ def render_text(part: Text) -> dict[str, Any]:
 
 
 def render_thinking(part: Thinking) -> dict[str, Any]:
-    """Render thinking. The block contains the text, so a seal in the same block does not."""
+    """Render thinking. The block contains the text, so a seal in the same block omits it."""
     without_text = replace(part, text="")
     if part.redacted is not None:
         data = part.redacted if part.origin == FORMAT else seal(without_text)

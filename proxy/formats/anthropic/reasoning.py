@@ -21,7 +21,7 @@ MIN_BUDGET = 1024
 BUDGET_BY_EFFORT = {"minimal": MIN_BUDGET, "low": MIN_BUDGET, "medium": 4096, "high": 8192, "xhigh": 16_384}
 DEFAULT_EFFORT = "medium"
 EFFORT_ALIASES = {"minimal": "low", "max": "xhigh"}
-"""Efforts that only one side supports, each with the nearest effort that both support."""
+"""Efforts that only Anthropic or only the neutral types have, each with the nearest effort of the other."""
 
 
 def parse_reasoning(thinking: WireThinking | None, effort: str | None) -> Reasoning | None:

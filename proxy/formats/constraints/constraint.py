@@ -59,7 +59,7 @@ Rule = Literal[
 Action = Literal["hash", "shorten", "drop", "lower", "raise", "rewrite", "instruct"]
 """How the gateway changes a request that the vendor would reject.
 
-With `instruct`, a setting is removed, and the prompt asks the model for the same.
+With `instruct`, a setting is removed, and an instruction in the prompt replaces it.
 """
 
 

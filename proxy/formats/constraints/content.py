@@ -57,7 +57,7 @@ def refusal_as_text(part: Part) -> Part:
 
 
 def return_thinking(request: Request, constraints: Constraints) -> Adapted:
-    """Return the text of earlier thinking of any vendor to models that require earlier thinking."""
+    """Send the text of earlier thinking, of any vendor, to models that require earlier thinking."""
     is_off = request.reasoning is not None and request.reasoning.effort == "none"
     requiring = constraints.first("earlier_thinking")
     if requiring is None or is_off or THOUGHT_FIELD in constraints.names("message_fields"):

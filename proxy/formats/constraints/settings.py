@@ -115,7 +115,7 @@ def limit_stop_sequences(request: Request, constraints: Constraints) -> Adapted:
 def fit_effort(request: Request, constraints: Constraints) -> Adapted:
     """Replace a reasoning effort that the model does not support by the nearest one that it supports.
 
-    The change is named if the client chose the effort, and not if the effort stands for a budget.
+    The change is reported if the client chose the effort, but not if the effort was derived from a budget.
     """
     row, reasoning = constraints.first("efforts"), request.reasoning
     if row is None or reasoning is None:

@@ -73,7 +73,7 @@ def parse_role(content: WireTurn, position: int) -> Role:
 def parse_items(items: list[dict[str, Any]], *, joins_texts: bool) -> list[Part]:
     """Parse the parts of one turn.
 
-    A thought may be split into several parts; a text of the model may be, too.
+    A thought or a text of the model may be split into several parts.
     """
     parts: list[Part] = []
     start, was_thought = 0, False

@@ -1,8 +1,8 @@
 """Removal of function results that a client sends more than once.
 
-Gemini rejects a turn that does not have as many results as the turn before it has calls. If Gemini CLI 0.61
-resumes a session, it sends each result twice, because its log of the session contains the result beside the
-call and again as a message.
+Gemini rejects a turn if its number of results differs from the number of calls in the turn before it. If
+Gemini CLI 0.61 resumes a session, it sends each result twice, because its log of the session contains the
+result beside the call and again as a message.
 """
 
 from collections import Counter

@@ -116,8 +116,8 @@ def parse_valid_part(item: dict[str, Any]) -> list[Part]:
 
     An invalid part yields no neutral part, so that the rest of the response is still used.
 
-    If the server is another such gateway, its signatures may be seals. They repeat thoughts that the response
-    also contains, so they are removed.
+    If the server is another such gateway, its signatures may be seals. These seals repeat thoughts that the
+    response also contains, so they are removed.
     """
     try:
         return parse_part(without_seal(item))

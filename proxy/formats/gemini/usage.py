@@ -75,7 +75,7 @@ class StreamUsage(UsageReader):
             self.has_final_usage = self.is_complete and bool(parse_counts(metadata))
 
     def read_undecodable(self, data: bytes) -> None:
-        """Read the fields that can be decoded, of a chunk that cannot be decoded completely.
+        """Read a chunk that cannot be decoded completely: use the fields that can be decoded.
 
         Raises one of DECODE_ERRORS if no field can be decoded.
         """
@@ -103,8 +103,8 @@ class StreamUsage(UsageReader):
 def measure(body: bytes) -> tuple[Usage | None, int]:
     """Return the reported usage and 0, or None and the gateway's count of output tokens.
 
-    If a response cannot be decoded completely, the fields that can be decoded count. If there are none, the
-    count is estimated from the number of bytes.
+    If a response cannot be decoded completely, the fields that can be decoded count. If no field can be
+    decoded, the count is estimated from the number of bytes.
     """
     try:
         response = decode_lenient(decode_response_facts, body)
@@ -215,8 +215,8 @@ def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: Gr
 def parse_modalities(metadata: Any) -> dict[str, int]:
     """Return the tokens of audio, images and video, by modality, from Google's details of its counts.
 
-    Google's details of the prompt include cached tokens, which are subtracted here, but not the tokens of the
-    results of its tools, which are added.
+    Google's details of the prompt include cached tokens, which are subtracted here. They do not include the
+    tokens of the results of Google's tools, which are added here.
     """
     prompt, cached, tool_prompt, output = (
         tokens_by_modality(metadata, f"{name}TokensDetails")

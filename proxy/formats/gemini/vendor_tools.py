@@ -110,7 +110,7 @@ def parse_shared_tool(field: str, settings: Schema) -> SharedTool | None:
 
 
 def render_shared_tool(shared: SharedTool) -> Schema:
-    """Return Google's counterpart of a server tool, without settings, because the Gemini API has none."""
+    """Return Google's counterpart of a server tool. The Gemini API has no settings for it."""
     match shared:
         case WebSearch():
             return {"googleSearch": {}}

@@ -42,7 +42,7 @@ def normalize_tier(reported: Any) -> str:
 
 
 def parse_tier(value: Any) -> str:
-    """Return the service tier that a request asks for, or that a response states; empty for none.
+    """Return the service tier that a request asks for, or that a response states; empty if there is none.
 
     A value that is not a text becomes a tier for which no price has rates. The names of regions, and the tier
     of batches, which a single request cannot use, become such a tier too.

@@ -15,8 +15,8 @@ class UsageReader(ABC):
 
     Each format has one subclass, in its `usage.py`. The usage is therefore the same if the stream passes
     through and if it is converted. `output_tokens` is the gateway's count of the output. It is an estimate.
-    `min_output_tokens` is a lower bound, which assumes an error of a quarter for chunks of several tokens.
-    `service_tier` is the last tier that an event stated, even before any usage.
+    `min_output_tokens` is a lower bound of it: for chunks of several tokens, the estimate may be a quarter
+    too high. `service_tier` is the last tier that an event stated, even before any usage.
     """
 
     output_tokens = 0

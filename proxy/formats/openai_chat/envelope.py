@@ -75,7 +75,10 @@ def missing(fields: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
 
 
 def text_metadata(metadata: dict[str, Any] | None) -> dict[str, dict[str, str]]:
-    """Return the field `metadata` with texts as values, as tags must be. Other values become JSON."""
+    """Return the field `metadata` with texts as values, because the values of tags are texts.
+
+    Other values become JSON.
+    """
     if metadata is None:
         return {}
     texts = {

@@ -149,8 +149,8 @@ class ResponsesRequest:
     def id_reader(self) -> IdReader | None:
         """Return a reader of the ids that the response contains.
 
-        A later request may name a response although it is not stored: to compare how both use the prompt
-        cache, or to retrieve the response while it runs in the background.
+        A later request may name a response although it is not stored: to compare how the two responses use
+        the prompt cache, or to retrieve the response while it runs in the background.
         """
         may_be_named = "prompt_cache_options" in self.unknown_fields or self.facts.is_background
         return ResponsesIdReader(can_be_named=self.request.store is not False or may_be_named)

@@ -58,7 +58,7 @@ def item_change(item: dict[str, Any]) -> Change:
         case {"type": "agent_message"} if has_plain_payload(item):
             return {"content": list(map(readable_part, as_list(item.get("content"))))} | id_change(item)
         case {"type": "item_reference"}:
-            return {}  # OpenAI's error tells the client which item it cannot refer to.
+            return {}  # The item stays. OpenAI rejects it with an error that names it.
         case {"type": "image_generation_call", "result": str(data)} if is_own_id(item.get("id")):
             return image_change(data)
         case _:
@@ -84,7 +84,7 @@ def readable_part(part: Any) -> Any:
 
 
 def image_change(data: str) -> Change:
-    """Return the change of another vendor's image into an image in a user message.
+    """Return the change that turns another vendor's image into an image in a user message.
 
     OpenAI does not know the call that generated the image.
     """

@@ -149,7 +149,7 @@ def container_kinds(items: Iterable[dict[str, Any]], declared_kinds: set[str]) -
 
 
 def container_id(item: dict[str, Any]) -> str | None:
-    """Return the id of a call's container, empty if it has none; None for a shell of the client's."""
+    """Return the id of a call's container, empty if it has none; None for a shell that the client runs."""
     match item:
         case {"type": "shell_call", "environment": {"container_id": container}}:
             return as_str(container)

@@ -146,6 +146,7 @@ def test_a_key_in_any_part_of_a_request_is_in_no_log_line(tmp_path: Path) -> Non
                     f"/v1/models/{key}?key={key}",
                     f"/nowhere/{key}",
                     f"/api/{key}",
+                    f"/api/costs/{key}",
                 ):
                     body = {**CHAT, "model": key, "user": key, "metadata": {key: key}}
                     httpx.post(f"{gateway.url}{path}", json=body, headers=headers)

@@ -8,7 +8,7 @@ from proxy.cache.controls import NO_FIELDS, read_header
 from proxy.formats import openai_responses
 from proxy.formats.codec import ClientRequest
 from proxy.formats.metering.billable import MODALITIES
-from proxy.formats.neutral import FinishReason, RequestFacts
+from proxy.formats.neutral import FinishReason, RequestFacts, Response, ToolCall
 from proxy.pipeline.parse import Parsed
 from proxy.pipeline.route import Planned
 
@@ -17,7 +17,7 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 """The largest body whose key is computed. A larger one would block other requests for too long."""
 STATEFUL_FIELDS = ("mcp_servers", "conversation", "previous_response_id", "container")
 """Fields that let a provider add content or call servers: equal requests can have different results."""
-STORABLE_FINISH_REASONS: tuple[FinishReason, ...] = ("stop", "tool_calls", "length")
+STORABLE_FINISH_REASONS: tuple[FinishReason, ...] = ("stop", "length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,22 @@ def has_side_effects(facts: RequestFacts) -> bool:
     """Return whether the provider does more than generate one response, for example call server tools."""
     runs_tools = any(kind not in MODALITIES for kind in facts.max_billable_extras)
     return bool(runs_tools or facts.other_model_fields or facts.unbounded_cost_fields or facts.is_background)
+
+
+def may_be_stored(response: Response, *, is_limited: bool) -> bool:
+    """Return whether every choice of a response is complete and calls no tool.
+
+    A client runs the tools that a response calls, so a second client would repeat their side effects. If the
+    gateway has set the output limit (`is_limited`), a response that ends at the limit is not what the client
+    asked for.
+    """
+    reasons = {choice.finish_reason for choice in response.choices}
+    return (
+        bool(reasons)
+        and reasons.issubset(STORABLE_FINISH_REASONS)
+        and not (is_limited and "length" in reasons)
+        and not any(isinstance(part, ToolCall) for choice in response.choices for part in choice.parts)
+    )
 
 
 def is_stateful(fields: Mapping[str, Any]) -> bool:

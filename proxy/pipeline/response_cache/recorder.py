@@ -15,7 +15,7 @@ from proxy.formats.neutral import ApiError
 from proxy.formats.registry import CODECS
 from proxy.http.responses import ChunkedResponse, Headers, Response, ResponseWriter
 from proxy.pipeline.charges import Charge
-from proxy.pipeline.response_cache.policy import STORABLE_FINISH_REASONS, CacheUse
+from proxy.pipeline.response_cache.policy import CacheUse, may_be_stored
 from proxy.pipeline.response_cache.replay import decode_response
 from proxy.pipeline.route import Planned
 from proxy.pipeline.settle import RequestResult
@@ -189,23 +189,17 @@ class RecordingWriter(CacheStatusWriter):
         )
 
     def _has_ended_well(self, response: CachedResponse) -> bool:
-        """Return whether every choice is complete.
+        """Return whether the response is complete, and using it again has no side effects.
 
-        If the gateway has set the output limit, a response that ends at the limit is not what the client
-        asked for. Embeddings and text completions cannot be decoded, so they count as complete unless the
-        gateway set a limit.
+        Embeddings and text completions cannot be decoded, so they count as complete unless the gateway has
+        set an output limit.
         """
         operation = self.planned.routed.parsed.caller.received.operation
         is_limited = LIMIT_HEADER in self.headers
         if not operation.convertible:
             return not is_limited
         decoded = decode_response(CODECS[operation.format], response)
-        reasons = {choice.finish_reason for choice in decoded.choices} if decoded is not None else set()
-        return (
-            bool(reasons)
-            and reasons.issubset(STORABLE_FINISH_REASONS)
-            and not (is_limited and "length" in reasons)
-        )
+        return decoded is not None and may_be_stored(decoded, is_limited=is_limited)
 
     def _unstored_result(self, result: RequestResult) -> FlightResult:
         """Return the result for the requests that wait for this one if its response is not stored."""

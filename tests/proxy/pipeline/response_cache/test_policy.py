@@ -102,6 +102,22 @@ def test_errors_are_not_stored(gateway: httpx.Client, upstream: LocalUpstream) -
     assert chat(gateway) == ["miss", "hit"]
 
 
+@pytest.mark.parametrize("finish_reason", ["tool_calls", "stop"])
+def test_a_response_with_tool_calls_is_not_stored(
+    gateway: httpx.Client, upstream: LocalUpstream, finish_reason: str
+) -> None:
+    """OpenAI ends a response with `stop` if the client forced the call of a function."""
+
+    async def call_tool(*_: object) -> web.StreamResponse:
+        call = {"id": "call_1", "type": "function", "function": {"name": "send_email", "arguments": "{}"}}
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+        return web.json_response({"id": "1", "object": "chat.completion", "choices": [choice]})
+
+    upstream.handler = call_tool
+    assert chat(gateway) == ["miss", "miss"]
+
+
 def test_an_interrupted_stream_is_not_stored(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     async def interrupt(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})

@@ -112,6 +112,14 @@ def foreign_site() -> GatewayError:
     return gateway_error(403, Outcome.FORBIDDEN, "auth", "origin_not_allowed", text)
 
 
+def foreign_host(host: str) -> GatewayError:
+    text = (
+        f"This request has no API key of the gateway, and {host[:100]!r} is not a name of the gateway. "
+        "Send a key, or let the operator set GATEWAY_PUBLIC_URL to the URL with this host."
+    )
+    return gateway_error(403, Outcome.FORBIDDEN, "auth", "host_not_allowed", text)
+
+
 def provider_key_not_accepted() -> GatewayError:
     text = (
         "This project does not accept provider keys of callers, so the request was not sent. Remove the "

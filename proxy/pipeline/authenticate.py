@@ -25,7 +25,7 @@ from proxy.http.load_shedder import load_shedder
 from proxy.http.request import GatewayRequest
 from proxy.http.request_id import REQUEST_ID_HEADER, choose_request_id
 from proxy.http.responses import Headers
-from proxy.http.web_origin import may_come_from_foreign_site
+from proxy.http.web_origin import may_be_rebound, may_come_from_foreign_site
 from proxy.operations import Operation
 
 BEARER = "bearer"
@@ -140,10 +140,18 @@ def authorize(caller: Authenticated) -> None:
         raise errors.wrong_method(request, operation.methods)
     if operation.scope and not caller.principal.allows(operation.scope):
         raise errors.missing_scope(operation.scope)
-    if caller.is_anonymous and may_come_from_foreign_site(request.header(b"origin")):
-        raise errors.foreign_site()
+    if caller.is_anonymous:
+        check_origin(request)
     if caller.provider_key:
         check_provider_key(caller)
+
+
+def check_origin(request: GatewayRequest) -> None:
+    """Raise GatewayError if a page of another site may have sent the request."""
+    if may_come_from_foreign_site(request.header(b"origin")):
+        raise errors.foreign_site()
+    if may_be_rebound(host := request.header(b"host")):
+        raise errors.foreign_host(host)
 
 
 def check_provider_key(caller: Authenticated) -> None:

@@ -184,6 +184,32 @@ def test_pages_of_other_sites_cannot_use_a_gateway_without_keys(
     assert chat(client, origin=origin, authorization=f"Bearer {token}").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8080", 200),
+        ("10.0.0.5:8080", 200),
+        ("gateway:8080", 200),
+        ("gateway.llm.svc.cluster.local", 200),
+        ("gateway.example", 200),
+        ("evil.example", 403),
+        ("127.0.0.1.evil.example:8080", 403),
+        ("gateway.example.evil.example", 403),
+    ],
+)
+def test_a_name_of_another_site_is_rejected_without_a_key(
+    client: httpx.Client, change_environment: ChangeEnvironment, token: str, host: str, status: int
+) -> None:
+    """A page can let the name of its own site resolve to the user's machine."""
+    change_environment(gateway_public_url="https://gateway.example")
+    response = client.get("/v1/models", headers={"host": host})
+    assert response.status_code == status
+    assert status == 200 or response.json()["error"]["code"] == "host_not_allowed"
+    assert client.get("/v1/models", headers={"host": host, "x-api-key": token}).status_code == 200
+
+
 def test_a_routed_host_does_not_receive_the_callers_key(
     client: httpx.Client, upstream: LocalUpstream, change_environment: ChangeEnvironment
 ) -> None:

@@ -1,4 +1,4 @@
-"""Django settings. Values that differ between installations come from the environment (`env.py`)."""
+"""Django settings. Values that differ between installations come from the environment (`env/`)."""
 
 import ssl
 from urllib.parse import unquote, urlsplit

@@ -100,10 +100,12 @@ def describe_default_limit() -> str:
 def banner(result: BootstrapResult | None) -> str:
     url = settings.ENV.public_url
     is_open = settings.ENV.allows_anonymous
+    storage = f"Storage: {connection.display_name} (persistent)"
     if result is None:
-        return f"AI gateway: {url}{' (callers need no API key)' if is_open else ''}"
+        return f"{storage}\nAI gateway: {url}{' (callers need no API key)' if is_open else ''}"
     local_url = f"http://127.0.0.1:{settings.ENV.port}"
     lines = [
+        storage,
         "",
         f"  AI gateway    {url}",
         f"  operator      {result.email}",

@@ -1,9 +1,14 @@
-"""The console script `ai-gateway` (also `script/server`), which runs the management command `serve`."""
+"""The console script `ai-gateway` (also `script/server`), and the runner of management commands."""
 
 import argparse
 import os
+import sys
 
 from django.core.management import execute_from_command_line
+from django.db import DatabaseError, connection
+
+INVALID_CONFIGURATION = 2
+"""Exit status if the configuration is wrong, or the database cannot be reached."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -11,23 +16,63 @@ def main(arguments: list[str] | None = None) -> None:
     for variable, value in options.items():
         if value is not None:
             os.environ[variable] = value
+    run_command(["ai-gateway", "serve"])
+
+
+def run_command(arguments: list[str]) -> None:
+    """Run a management command. If the database cannot be reached, exit with a message instead of a trace."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
-    execute_from_command_line(["ai-gateway", "serve"])
+    try:
+        execute_from_command_line(arguments)
+    except DatabaseError:
+        if reason := reason_of_unreachable_database():
+            print(reason, file=sys.stderr)
+            sys.exit(INVALID_CONFIGURATION)
+        raise
+
+
+def reason_of_unreachable_database() -> str:
+    """Return why no connection to the database can be opened; empty if one can be opened."""
+    connection.close()
+    try:
+        connection.ensure_connection()
+    except DatabaseError as error:
+        settings = connection.settings_dict
+        is_sqlite = connection.vendor == "sqlite"
+        name = settings["NAME"] if is_sqlite else f"{settings['NAME']} at {settings['HOST'] or 'localhost'}"
+        cause = " ".join(str(error).split())
+        variable = "DATABASE_PATH" if is_sqlite else "DATABASE_URL"
+        return f"configuration error: {variable}: the database {name} cannot be opened: {cause}"
+    return ""
 
 
 def parse(arguments: list[str] | None) -> dict[str, str | None]:
     """Return the environment variables that the options set. None means that an option is absent."""
     parser = argparse.ArgumentParser(
-        prog="ai-gateway", description="Runs the AI gateway. Each option sets environment variables."
+        prog="ai-gateway",
+        description="Runs the AI gateway. Each option sets environment variables.",
+        allow_abbrev=False,
+        add_help=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML routing (AI_GATEWAY_CONFIG)")
+    parser.add_argument(*("-h", "-help", "--help"), action="help", help="show this text")
     parser.add_argument(
-        "--env-file", metavar="FILE", help="variables to read (AI_GATEWAY_ENV_FILE, default .env)"
+        *("-config", "--config"),
+        metavar="FILE",
+        help="YAML routing (AI_GATEWAY_CONFIG, default config/proxy-config.yaml if it exists)",
     )
     parser.add_argument(
-        "--listen", metavar="[HOST]:PORT", help="address to listen on (GATEWAY_HOST and PORT)"
+        *("-env-file", "--env-file"),
+        metavar="FILE",
+        help="variables to read (AI_GATEWAY_ENV_FILE, default .env if it exists)",
     )
-    parser.add_argument("--verbose", action="store_true", help="log more (GATEWAY_LOG_LEVEL=debug)")
+    parser.add_argument(
+        *("-listen", "--listen"),
+        metavar="[HOST]:PORT",
+        help="address to listen on (GATEWAY_HOST and PORT, default 127.0.0.1:8080); :PORT listens on 0.0.0.0",
+    )
+    parser.add_argument(
+        *("-verbose", "--verbose"), action="store_true", help="log more (GATEWAY_LOG_LEVEL=debug)"
+    )
     options = parser.parse_args(arguments)
     host, colon, port = (options.listen or "").rpartition(":")
     if options.listen and not (colon and port.isdecimal()):

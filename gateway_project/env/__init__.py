@@ -3,11 +3,14 @@
 If variables are invalid, the gateway does not start, and reports all of them at once.
 """
 
+import os
 import sys
 from functools import lru_cache
+from pathlib import Path
 
 from pydantic import ValidationError
 
+from gateway_project.env.descriptions import describe
 from gateway_project.env.environment import Environment
 from gateway_project.env.secrets_file import (
     PRIVATE_FILE_MODE,
@@ -28,15 +31,59 @@ __all__ = [
 ]
 
 
+class InvalidEnvironment(Exception):
+    """Raised if variables are wrong. `problems` has one line for each of them."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
 @lru_cache(maxsize=1)
 def load() -> Environment:
     """Return the environment of this process. If it is invalid, print all errors and exit with status 2."""
     try:
+        return read()
+    except InvalidEnvironment as error:
+        for problem in error.problems:
+            print(f"configuration error: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def read() -> Environment:
+    """Return the valid environment, and create its folders and its secrets. Raises InvalidEnvironment."""
+    problems = env_file_problems(os.environ.get("AI_GATEWAY_ENV_FILE"))
+    try:
         env = Environment()
     except ValidationError as error:
-        for details in error.errors():
-            name = "_".join(str(part) for part in details["loc"]).upper()
-            print(f"configuration error: {name or 'environment'}: {details['msg']}", file=sys.stderr)
-        raise SystemExit(2) from None
-    env.gateway_data_dir.mkdir(parents=True, exist_ok=True)
-    return with_secrets(env)
+        problems += map(describe, error.errors())
+        raise InvalidEnvironment(*problems) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidEnvironment(f"AI_GATEWAY_ENV_FILE: it cannot be read: {error}") from None
+    if problems:
+        raise InvalidEnvironment(*problems)
+    return with_files(env)
+
+
+def env_file_problems(named: str | None) -> list[str]:
+    """Return the problem that a file which the operator names is missing. `.env` may be missing."""
+    is_missing = named and not Path(named).exists()
+    return [f"AI_GATEWAY_ENV_FILE: there is no file {named}"] if is_missing else []
+
+
+def with_files(env: Environment) -> Environment:
+    """Create the folders of the data and of the SQLite file, and return the environment with its secrets."""
+    folders = {"GATEWAY_DATA_DIR": env.gateway_data_dir}
+    if not env.database_url:
+        folders["DATABASE_PATH"] = env.sqlite_path.parent
+    for variable, folder in folders.items():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidEnvironment(
+                f"{variable}: the folder {folder} cannot be created: {error.strerror}"
+            ) from None
+    try:
+        return with_secrets(env)
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidEnvironment(f"GATEWAY_DATA_DIR: {secrets_file(env)} cannot be used: {error}") from None

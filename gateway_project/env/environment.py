@@ -54,6 +54,55 @@ class Environment(Variables):
             Fernet(key)
         return value
 
+    @field_validator("gateway_public_url", "dashboard_url")
+    @classmethod
+    def check_site(cls, value: str) -> str:
+        """Return the URL of a site without the slash at its end."""
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("it must be an address such as https://gateway.example.org")
+        if parts.query or parts.fragment or parts.username:
+            raise ValueError("it must not contain a user name, a query or a fragment")
+        return value.rstrip("/")
+
+    @field_validator("gateway_public_url")
+    @classmethod
+    def check_public_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.path:
+            raise ValueError(
+                f"it has the path {parts.path}, and the gateway must be at the root of a host: "
+                f"use a host name of its own, such as {parts.scheme}://llm.{parts.netloc}"
+            )
+        return value
+
+    @field_validator("gateway_secret_key")
+    @classmethod
+    def choose_secret_key(cls, value: str, info: ValidationInfo) -> str:
+        named = {name: info.data[name.lower()] for name in ("JWT_SECRET", "SESSION_SECRET")}
+        given = {name: secret for name, secret in {"GATEWAY_SECRET_KEY": value, **named}.items() if secret}
+        if len(set(given.values())) > 1:
+            raise ValueError(
+                f"{' and '.join(given)} have different values, although all of them are the key of sessions: "
+                "set one of them"
+            )
+        return next(iter(given.values()), "")
+
+    @field_validator("google_client_secret")
+    @classmethod
+    def check_google_pair(cls, value: str, info: ValidationInfo) -> str:
+        if bool(value) != bool(info.data["google_client_id"]):
+            missing = "GOOGLE_CLIENT_ID" if value else "GOOGLE_CLIENT_SECRET"
+            raise ValueError(f"{missing} is missing: sign-in with Google needs the id and the secret")
+        return value
+
+    @field_validator("ai_gateway_config")
+    @classmethod
+    def check_config_file(cls, value: Path | None) -> Path | None:
+        if value and not value.is_file():
+            raise ValueError(f"there is no file {value}")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def check_database(cls, value: str) -> str:

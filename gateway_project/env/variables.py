@@ -10,7 +10,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
+DEFAULT_CONFIG_FILE = Path("config/proxy-config.yaml")
+"""The config file that is read from the working directory if it exists and AI_GATEWAY_CONFIG is not set."""
+
 CommaList = Annotated[tuple[str, ...], NoDecode]
+
+
+def existing(file: Path) -> Path | None:
+    return file if file.is_file() else None
 
 
 class Variables(BaseSettings):
@@ -30,7 +37,7 @@ class Variables(BaseSettings):
     """
 
     port: int = Field(8080, ge=1, le=65535)
-    gateway_host: str = "127.0.0.1"
+    gateway_host: str = Field("127.0.0.1", validation_alias=AliasChoices("gateway_host", "host"))
     gateway_public_url: str = ""
     dashboard_url: str = ""
     gateway_data_dir: Path = BASE_DIR / "var"
@@ -62,6 +69,8 @@ class Variables(BaseSettings):
     `closed` denies them (503). `open` serves them, and each process counts its requests separately.
     """
 
+    jwt_secret: str = ""
+    session_secret: str = ""
     gateway_secret_key: str = ""
     gateway_key_pepper: str = ""
     gateway_accepted_key_peppers: CommaList = ()
@@ -84,6 +93,8 @@ class Variables(BaseSettings):
 
     Empty: anyone, or nobody if AI_GATEWAY_AUTH is `open`, which is meant for one tenant.
     """
+    google_client_id: str = ""
+    google_client_secret: str = ""
     gateway_email_url: str = "console://"
     gateway_email_from: str = "gateway@localhost"
 
@@ -128,7 +139,7 @@ class Variables(BaseSettings):
     gateway_failpoint: str = ""
     """For tests only: the place at which the process kills itself (`billing/ledger/failpoints.py`)."""
 
-    ai_gateway_config: Path | None = None
+    ai_gateway_config: Path | None = Field(default_factory=lambda: existing(DEFAULT_CONFIG_FILE))
     ai_gateway_model_routes: str = ""
     ai_gateway_send_operator_key: CommaList = ()
     """Models of AI_GATEWAY_MODEL_ROUTES whose URLs receive OPENAI_API_KEY, whatever their host is."""

@@ -1,10 +1,14 @@
 """All errors of the environment are reported at once."""
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 import redis
 from kombu.utils.url import url_to_parts
 
 from gateway_project import env
+from gateway_project.env import descriptions
 from gateway_project.settings import postgresql_database
 
 
@@ -213,3 +217,156 @@ def test_timeouts_and_limits_must_be_positive(
     )
     lines = reported_errors(monkeypatch, capsys, **dict.fromkeys(names, "0"))
     assert [line.split(": ")[1] for line in lines] == list(names)
+
+
+NUMBERS_AND_OPTIONS = [
+    names[0] for names, field in descriptions.named_fields() if descriptions.expected(field) != "text"
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS_AND_OPTIONS)
+def test_a_wrong_value_is_reported_with_what_it_may_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (line,) = reported_errors(monkeypatch, capsys, **{name.upper(): "many"})
+    assert line.startswith(f"configuration error: {name.upper()}: it must be ") and "many" not in line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("AI_GATEWAY_RETRY_ATTEMPTS", "11", "a whole number from 0 to 10"),
+        ("GATEWAY_IDLE_TIMEOUT_S", "0", "a number above 0"),
+        ("GATEWAY_RETENTION_DAYS", "3", "a whole number from 7 to 36600"),
+        ("AI_GATEWAY_RATE_LIMIT_RPM", "-1", "a whole number of at least 0"),
+        ("AI_GATEWAY_BREAKER", "yes", "it must be on or off"),
+        ("GATEWAY_SIGNUP", "yes", "it must be open or domains or invite or closed"),
+        ("AI_GATEWAY_PROMPT_LOGGING", "maybe", "it must be true or false"),
+        (
+            "GATEWAY_STREAMS_FINISH_S",
+            "x",
+            "GATEWAY_STREAMS_FINISH_S: it must be a whole number",
+        ),
+        ("GATEWAY_TRUSTED_PROXIES", "proxy", "does not appear to be an IPv4 or IPv6 network"),
+        ("GATEWAY_ENCRYPTION_KEYS", "short", "GATEWAY_ENCRYPTION_KEYS: "),
+        ("AI_GATEWAY_CONFIG", "none.yaml", "there is no file none.yaml"),
+        ("GATEWAY_PUBLIC_URL", "gateway.example.org", "https://gateway.example.org"),
+        ("GATEWAY_PUBLIC_URL", "https://host.example/llm", "such as https://llm.host.example"),
+        ("GATEWAY_PUBLIC_URL", "https://host.example/?a=b", "a query"),
+        ("DASHBOARD_URL", "chat.example.org", "https://gateway.example.org"),
+        ("GOOGLE_CLIENT_ID", "id", "GOOGLE_CLIENT_SECRET is missing"),
+        ("GOOGLE_CLIENT_SECRET", "secret", "GOOGLE_CLIENT_ID is missing"),
+        ("AI_GATEWAY_API_KEY", "sk-gw_abcdefghijkl_0", "AI_GATEWAY_API_KEY: it is a key of this gateway"),
+    ],
+)
+def test_each_wrong_value_has_its_message(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    value: str,
+    problem: str,
+) -> None:
+    (line,) = reported_errors(monkeypatch, capsys, **{variable: value})
+    assert problem in line
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"JWT_SECRET": "a", "SESSION_SECRET": "b"}, "JWT_SECRET and SESSION_SECRET have different values"),
+        ({"JWT_SECRET": "a", "GATEWAY_SECRET_KEY": "b"}, "GATEWAY_SECRET_KEY and JWT_SECRET have"),
+    ],
+)
+def test_two_secrets_of_sessions_must_be_equal(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    named: str,
+) -> None:
+    (line,) = reported_errors(monkeypatch, capsys, **variables)
+    assert named in line
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_SECRET_KEY", "JWT_SECRET", "SESSION_SECRET"])
+def test_the_secret_of_sessions_has_three_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "a-secret")
+    assert env.load.__wrapped__().gateway_secret_key == "a-secret"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_PATH", "DB_PATH"])
+def test_the_folder_of_the_database_is_created(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "")
+    monkeypatch.setenv("REDIS_URL", "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, "./data/gateway.sqlite")
+    assert env.load.__wrapped__().sqlite_path == tmp_path / "data" / "gateway.sqlite"
+    assert (tmp_path / "data").is_dir()
+
+
+def test_a_folder_that_cannot_be_created_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (line,) = reported_errors(monkeypatch, capsys, GATEWAY_DATA_DIR=str(tmp_path / "file" / "data"))
+    assert "GATEWAY_DATA_DIR: the folder" in line and "cannot be created" in line
+
+
+def test_damaged_secrets_are_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "secrets.json").write_text("{")
+    (line,) = reported_errors(monkeypatch, capsys, GATEWAY_DATA_DIR=str(tmp_path))
+    assert "secrets.json cannot be used" in line
+
+
+def test_a_slash_at_the_end_of_a_site_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASHBOARD_URL", "https://chat.example.org/")
+    monkeypatch.setenv("GATEWAY_PUBLIC_URL", "https://gateway.example.org/")
+    loaded = env.Environment()
+    assert (loaded.dashboard_url, loaded.public_url) == (
+        "https://chat.example.org",
+        "https://gateway.example.org",
+    )
+
+
+def test_the_google_pair_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_CLIENT_ID", "id")
+    monkeypatch.setenv("GOOGLE_CLIENT_SECRET", "secret")
+    assert env.Environment().google_client_secret == "secret"
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_HOST", "HOST"])
+def test_the_address_to_listen_on_has_two_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert env.Environment().gateway_host == "127.0.0.1"
+    monkeypatch.setenv(name, "0.0.0.0")
+    assert env.Environment().gateway_host == "0.0.0.0"
+
+
+def test_the_config_file_of_the_working_directory_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert env.Environment().ai_gateway_config is None
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "proxy-config.yaml").touch()
+    assert env.Environment().ai_gateway_config == Path("config/proxy-config.yaml")
+
+
+def test_variables_of_the_process_win_over_those_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "some.env"
+    file.write_text("OPENAI_API_KEY='sk-file'\nAI_GATEWAY_API_KEY=sk-file-alias\nPORT=81")
+    read = partial(env.Environment, _env_file=file)
+    assert (read().openai_api_key, read().port) == ("sk-file", 81)
+    monkeypatch.setenv("AI_GATEWAY_API_KEY", "sk-process-alias")
+    assert read().openai_api_key == "sk-process-alias"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-process")
+    assert read().openai_api_key == "sk-process"
+
+
+def test_only_an_env_file_that_is_named_must_exist() -> None:
+    assert env.env_file_problems(None) == []
+    assert env.env_file_problems("none.env") == ["AI_GATEWAY_ENV_FILE: there is no file none.env"]

@@ -22,7 +22,7 @@ class Command(BaseCommand):
             check_routes(config_file.load())
             bound = server.bind(host, port)
         except config_file.ConfigError as error:
-            raise CommandError(f"configuration error: {error}") from None
+            raise CommandError(f"configuration error: {error}", returncode=2) from None
         except OSError as error:
             raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
         result = bootstrap.prepare_database()

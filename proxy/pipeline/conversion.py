@@ -49,6 +49,7 @@ from proxy.formats.openai_chat import embeddings
 from proxy.formats.provider_errors import CONTEXT_LENGTH_CODE
 from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS, EMBEDDING_CODECS
+from proxy.formats.streaming.sse import has_events
 from proxy.formats.tools.target import adapt_to_target
 from proxy.operations import Operation
 from proxy.routing.targets import ParsedResponse, RenderedError, Target, UpstreamPlan, UpstreamRequest
@@ -199,10 +200,11 @@ class PassThrough:
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Measure a response. The client gets the same bytes. Raises InvalidUpstreamResponse.
 
-        A body that reports usage is JSON, so only others are checked.
+        A body that reports usage is JSON, so only others are checked. Some servers declare their streams as
+        JSON.
         """
         usage, output_tokens = self.measure(body)
-        if usage is None and not is_json_document(body):
+        if usage is None and not is_json_document(body) and not (self.facts.stream and has_events(body)):
             raise InvalidUpstreamResponse("The provider's response is not JSON.")
         return ParsedResponse(usage, output_tokens, lambda: body)
 

@@ -101,3 +101,8 @@ def event_data(event: bytes) -> bytes:
         if line.startswith(b"data:")
     ]
     return b"\n".join(lines)
+
+
+def has_events(body: bytes) -> bool:
+    """Return whether a body contains an event with data."""
+    return any(event_data(event) for event in EventSplitter().feed(body))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from aiohttp import web
 
 from billing.models import Budget, Outcome
 from billing.pricing.price import PER_MILLION
@@ -12,9 +13,10 @@ from keys.models import ApiKey
 from projects.models import Project
 from proxy.formats.registry import CODECS
 from proxy.pipeline.admission import DEFAULT_MAX_OUTPUT
-from tests.support.api_calls import ask
+from tests.support.api_calls import STREAMS, ask
 from tests.support.faulty_targets import (
     Behaviour,
+    FaultyTarget,
     FaultyTargets,
     open_with_error,
     refuse,
@@ -69,6 +71,16 @@ def test_a_broken_body_is_an_error_in_the_clients_format(
     assert (response.status_code, error.kind) == (502, "server_error")
     assert response.headers["content-type"] == "application/json" and "not JSON" in error.message
     assert only_record().error == "bad_upstream_answer"
+
+
+def test_a_stream_that_is_declared_as_json_passes(gateway: httpx.Client, targets: FaultyTargets) -> None:
+    stream = b"".join(STREAMS["openai_chat"]("Hello", None, 1))
+
+    async def declare_json(_target: FaultyTarget, _request: web.Request, _body: object) -> web.Response:
+        return web.Response(body=stream, content_type="application/json")
+
+    targets.add("a", declare_json)
+    assert chat(gateway, stream=True).content == stream
 
 
 def test_failed_calls_are_not_counted_as_time_in_the_gateway(

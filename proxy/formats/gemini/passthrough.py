@@ -12,6 +12,7 @@ import msgspec
 
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
 from proxy.formats.field_case import check_letters, check_nested
+from proxy.formats.gemini import modalities
 from proxy.formats.gemini.account_ids import ACCOUNT_ID_FIELDS
 from proxy.formats.gemini.capabilities import (
     MAX_MODEL_LENGTH,
@@ -55,14 +56,12 @@ from proxy.formats.metering.billable import (
 )
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.metering.unknown_fields import extract_unknown_fields
-from proxy.formats.neutral import ApiError, InvalidRequest, RequestFacts, Usage, UsageDefaults
+from proxy.formats.neutral import NO_DEFAULTS, ApiError, InvalidRequest, RequestFacts, Usage, UsageDefaults
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, at_event_boundary, event_data
 
 EVENT_STREAM_TYPE = "text/event-stream"
-AUDIO_MARKERS = (b"audio", b"video", b"fileUri", b"file_uri", b"cachedContent", b"cached_content")
-"""If a request contains one of these byte strings, it may contain audio, directly or by reference."""
 EVENT_END = b"\r\n\r\n"
 KEEPALIVE_JSON = b"\r\n"
 """White space between the elements of a JSON array."""
@@ -123,10 +122,12 @@ class GenerateContentRequest(WithoutAccountIds):
             stream=stream or body_streams,
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(serviceTier=tier),
-            usage_defaults=UsageDefaults(service_tier=tier),
+            usage_defaults=UsageDefaults(
+                service_tier=tier, modalities=modalities.possible_modalities(body, self.fields)
+            ),
             other_model_fields=routing_fields(self.fields),
             max_billable_extras=max_billable_extras(request.tools)
-            | possible_modalities(body, AUDIO_MARKERS, bound),
+            | possible_modalities(body, modalities.AUDIO_MARKERS, bound),
         )
 
     @property
@@ -179,10 +180,10 @@ class GenerateContentRequest(WithoutAccountIds):
         return {name: settings | {"maxOutputTokens": max_tokens}}
 
     def meter(self) -> "StreamMeter":
-        return StreamMeter(as_array=self.as_array)
+        return StreamMeter(self.facts.usage_defaults, as_array=self.as_array)
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return measure(body)
+        return measure(body, self.facts.usage_defaults)
 
     def encoder(self, request: NeutralRequest) -> StreamEncoder:
         return StreamEncoder(request, as_array=self.as_array)
@@ -310,8 +311,8 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 class StreamMeter(OutputMeter):
     """Meters a stream while it passes. It removes comments, because Google's SDK fails on them."""
 
-    def __init__(self, *, as_array: bool = False) -> None:
-        self.usage_reader = StreamUsage()
+    def __init__(self, defaults: UsageDefaults = NO_DEFAULTS, *, as_array: bool = False) -> None:
+        self.usage_reader = StreamUsage(defaults)
         super().__init__(self.usage_reader)
         self.splitter = EventSplitter()
         self.framing = ArrayFraming() if as_array else None

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.formats.gemini.grounding import GroundingUsage
+from proxy.formats.gemini.modalities import assumed_modalities, parse_modalities
 from proxy.formats.gemini.wire import (
     PartFacts,
     WireResponse,
@@ -15,16 +16,15 @@ from proxy.formats.gemini.wire import (
     decode_response_facts,
 )
 from proxy.formats.json_body import DECODE_ERRORS, as_dict, decode_lenient, decode_value, dict_items
-from proxy.formats.metering.billable import parse_tier, reported_modalities
+from proxy.formats.metering.billable import parse_tier
 from proxy.formats.metering.token_counts import as_count, estimate_text_tokens, estimate_tokens
 from proxy.formats.metering.usage_reader import UsageReader
-from proxy.formats.neutral import MAX_TOKENS, Usage, UsageDefaults, reported_or_none
+from proxy.formats.neutral import MAX_TOKENS, NO_DEFAULTS, Usage, UsageDefaults, reported_or_none
 
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
 OUTPUT, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
 MISTYPED = -1
 """The value for a count that is not a number. Like any negative count, it makes the usage invalid."""
-MODALITIES = ("audio", "image", "video")
 COUNTS = (PROMPT, CACHED, TOOL_PROMPT, OUTPUT, THOUGHTS)
 
 
@@ -35,7 +35,8 @@ class StreamUsage(UsageReader):
     of the reported count and the gateway's own count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, defaults: UsageDefaults = NO_DEFAULTS) -> None:
+        self.defaults = defaults
         self.counts: dict[str, int] = {}
         self.metadata: dict[str, Any] = {}
         self.grounding = GroundingUsage()
@@ -94,13 +95,14 @@ class StreamUsage(UsageReader):
             shown_usage(self.counts, self.metadata or None, is_blocked=self.is_blocked),
             self.metadata,
             self.grounding,
+            self.defaults,
         )
         if usage is None or self.has_final_usage:
             return usage
         return replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
 
 
-def measure(body: bytes) -> tuple[Usage | None, int]:
+def measure(body: bytes, defaults: UsageDefaults = NO_DEFAULTS) -> tuple[Usage | None, int]:
     """Return the reported usage and 0, or None and the gateway's count of output tokens.
 
     If a response cannot be decoded completely, the fields that can be decoded count. If no field can be
@@ -109,12 +111,12 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
     try:
         response = decode_lenient(decode_response_facts, body)
     except DECODE_ERRORS:
-        return measure_undecodable(body)
+        return measure_undecodable(body, defaults)
     grounding = GroundingUsage()
     for candidate in response.candidates or ():
         grounding.add(candidate.grounding_metadata)
     metadata = response.usage_metadata
-    usage = with_billable_extras(reported_or_none(usage_from_wire(metadata)), metadata, grounding)
+    usage = with_billable_extras(reported_or_none(usage_from_wire(metadata)), metadata, grounding, defaults)
     if usage is not None:
         return usage, 0
     is_response = response.candidates or response.prompt_feedback
@@ -133,9 +135,9 @@ def billed_items(body: bytes, _defaults: UsageDefaults) -> Usage:
     return with_billable_extras(Usage(), response.usage_metadata, grounding) or Usage()
 
 
-def measure_undecodable(body: bytes) -> tuple[Usage | None, int]:
+def measure_undecodable(body: bytes, defaults: UsageDefaults) -> tuple[Usage | None, int]:
     """Measure a response that cannot be decoded completely."""
-    reader = StreamUsage()
+    reader = StreamUsage(defaults)
     try:
         reader.read_undecodable(body)
     except DECODE_ERRORS:
@@ -203,44 +205,20 @@ def merge_counts(earlier: dict[str, int], metadata: Any) -> dict[str, int]:
     return earlier | counts
 
 
-def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: GroundingUsage) -> Usage | None:
+def with_billable_extras(
+    usage: Usage | None,
+    metadata: Any,
+    grounding_usage: GroundingUsage,
+    defaults: UsageDefaults = NO_DEFAULTS,
+) -> Usage | None:
     """Add the service tier and the billable extras."""
     return usage and replace(
         usage,
         service_tier=parse_service_tier(metadata),
-        billable_extras=grounding_usage.billable_extras | parse_modalities(metadata),
+        billable_extras=grounding_usage.billable_extras
+        | assumed_modalities(usage, metadata, defaults)
+        | parse_modalities(metadata),
     )
-
-
-def parse_modalities(metadata: Any) -> dict[str, int]:
-    """Return the tokens of audio, images and video, by modality, from Google's details of its counts.
-
-    Google's details of the prompt include cached tokens, which are subtracted here. They do not include the
-    tokens of the results of Google's tools, which are added here.
-    """
-    prompt, cached, tool_prompt, output = (
-        tokens_by_modality(metadata, f"{name}TokensDetails")
-        for name in ("prompt", "cache", "toolUsePrompt", "candidates")
-    )
-    input_counts = {
-        name: max(prompt.get(name, 0) - cached.get(name, 0), 0) + tool_prompt.get(name, 0)
-        for name in MODALITIES
-    }
-    return (
-        reported_modalities("input", **input_counts)
-        | reported_modalities("cached", **cached)
-        | reported_modalities("output", **output)
-    )
-
-
-def tokens_by_modality(metadata: Any, name: str) -> dict[str, int]:
-    details = dict_items(metadata.get(name)) if isinstance(metadata, dict) else []
-    counts = {str(detail.get("modality")).lower(): as_count(detail.get("tokenCount")) for detail in details}
-    return {
-        modality: count
-        for modality in MODALITIES
-        if (count := counts.get(modality)) and 0 < count <= MAX_TOKENS
-    }
 
 
 def parse_service_tier(metadata: Any) -> str:

@@ -4,6 +4,7 @@ The gateway decodes only the fields that it must know. It changes only the field
 forwards all other bytes of the client unchanged. Source: platform.openai.com/docs/api-reference/chat.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from proxy.formats.account_ids import AccountReference, IdReader, references_in
 from proxy.formats.field_case import check_letters, check_nested
 from proxy.formats.json_body import (
     DECODE_ERRORS,
+    contains_any,
     convert_json,
     decode_available_fields,
     dict_items,
@@ -54,6 +56,7 @@ MESSAGE_FIELDS = token_bounds.field_names("""
     cache_control reasoning reasoning_content
 """)
 AUDIO_MARKERS = (b"audio", b"video")
+AUDIO_PART_TYPES = ("input_audio", "audio_url")
 LINKED_PART_TYPES = ("document_url", "video_url", "audio_url")
 """Part types of compatible servers that contain only the URL of their content."""
 
@@ -83,7 +86,11 @@ class ChatRequest:
             stream=bool(request.stream),
             service_tier=tier or AUTO_TIER,
             requested_tiers=named_tiers(service_tier=tier),
-            usage_defaults=UsageDefaults(service_tier=tier, cache_lifetime=billed_lifetime(lifetimes, "12h")),
+            usage_defaults=UsageDefaults(
+                service_tier=tier,
+                cache_lifetime=billed_lifetime(lifetimes, "12h"),
+                modalities=audio_modalities(body, request, unknown),
+            ),
             max_billable_extras=max_searches(request) | possible_modalities(body, AUDIO_MARKERS, bound),
             unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(lifetimes),
             writes_12h_cache=writes_12h_cache(lifetimes),
@@ -162,6 +169,26 @@ def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
     return RequestFacts(
         model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=max_searches(request)
     )
+
+
+def audio_modalities(
+    body: bytes, request: RequestFields, unknown_fields: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the kinds of audio tokens that a request may use.
+
+    An audio of an earlier response, which a message names by its id, is input again.
+    """
+    if not contains_any(body, (b"audio",)):
+        return ()
+    messages = request.messages
+    has_input = any("audio" in message or has_audio_part(message.get("content")) for message in messages)
+    requested = unknown_fields.get("modalities")
+    has_output = "audio" in unknown_fields or (isinstance(requested, list) and "audio" in requested)
+    return ("input_audio",) * has_input + ("output_audio",) * has_output
+
+
+def has_audio_part(content: Any) -> bool:
+    return any(part.get("type") in AUDIO_PART_TYPES for part in dict_items(content))
 
 
 def max_searches(request: RequestFields) -> dict[str, int]:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.json_body import DECODE_ERRORS, as_dict, decode_available_fields, dict_items
-from proxy.formats.metering.billable import parse_tier, reported_calls, reported_modalities
+from proxy.formats.metering.billable import parse_tier, reported_calls, reported_tokens
 from proxy.formats.metering.token_counts import (
     as_count,
     cache_writes,
@@ -112,25 +112,28 @@ def parse_usage(body: Mapping[str, Any], defaults: UsageDefaults = NO_DEFAULTS) 
         as_dict(body.get("x_groq")).get("usage"),
         *(choice.get("usage") for choice in dict_items(body.get("choices"))),
     )
-    tier, lifetime = body.get("service_tier"), defaults.cache_lifetime
-    found = [parse_usage_object(place, tier, lifetime) for place in places if place]
+    found = [parse_usage_object(place, body.get("service_tier"), defaults) for place in places if place]
     reports = [usage for usage in found if usage is not None]
     return next(filter(reported_or_none, reports), reports[0] if reports else None)
 
 
-def parse_usage_object(value: Any, service_tier: Any = None, lifetime: str = "") -> Usage | None:
+def parse_usage_object(
+    value: Any, service_tier: Any = None, defaults: UsageDefaults = NO_DEFAULTS
+) -> Usage | None:
     """Return the usage in decoded JSON of any type, or None."""
     try:
-        return usage_from_wire(msgspec.convert(value, WireUsage), service_tier, lifetime)
+        return usage_from_wire(msgspec.convert(value, WireUsage), service_tier, defaults)
     except msgspec.ValidationError:
         return None
 
 
-def usage_from_wire(wire: WireUsage, service_tier: Any = None, lifetime: str = "") -> Usage | None:
+def usage_from_wire(
+    wire: WireUsage, service_tier: Any = None, defaults: UsageDefaults = NO_DEFAULTS
+) -> Usage | None:
     """Return the usage in disjoint buckets; None if counts are missing, mistyped or out of range.
 
     OpenAI's count of prompt tokens includes cached tokens. The service tier is not in the usage, but in the
-    response. `lifetime` is that of cache writes whose lifetime is not reported.
+    response. `defaults` apply to cache writes whose lifetime is not reported, and to audio.
     """
     given = wire.input_tokens if wire.prompt_tokens is None else wire.prompt_tokens
     made = wire.output_tokens if wire.completion_tokens is None else wire.completion_tokens
@@ -138,7 +141,7 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None, lifetime: str = "
     if counts is None:
         return None
     (prompt, output), reasoning, details = counts, reasoning_tokens(wire), wire.prompt_tokens_details
-    cached, (written, written_12h) = cached_tokens(wire), cache_writes(details, lifetime)
+    cached, (written, written_12h) = cached_tokens(wire), cache_writes(details, defaults.cache_lifetime)
     if not all(
         0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, written_12h, reasoning)
     ):
@@ -155,22 +158,30 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None, lifetime: str = "
         output=output,
         reasoning=min(reasoning, output),
         service_tier=parse_tier(service_tier),
-        billable_extras=billable_extras(wire),
+        billable_extras=searches(wire) | audio_tokens(wire, prompt, output, defaults),
     )
 
 
-def billable_extras(wire: WireUsage) -> dict[str, int]:
-    """Return the searches, and the audio tokens of the prompt and the completion."""
-    audio_input = detail_count(wire.prompt_tokens_details, "audio_tokens")
-    audio_output = detail_count(wire.completion_tokens_details, "audio_tokens")
-    searches = reported_calls(
+def searches(wire: WireUsage) -> dict[str, int]:
+    return reported_calls(
         web_search=detail_count(wire.server_tool_use, "web_search_requests") or wire.num_search_queries
     )
-    return (
-        searches
-        | reported_modalities("input", audio=audio_input)
-        | reported_modalities("output", audio=audio_output)
-    )
+
+
+def audio_tokens(wire: WireUsage, prompt: int, output: int, defaults: UsageDefaults) -> dict[str, int]:
+    """Return the audio tokens of the prompt and of the completion.
+
+    If the response does not report them, but the request has audio, all tokens count as audio.
+    """
+    counts: dict[str, int] = {}
+    for kind, details, total in (
+        ("input_audio", wire.prompt_tokens_details, prompt),
+        ("output_audio", wire.completion_tokens_details, output),
+    ):
+        reported = as_dict(details).get("audio_tokens")
+        assumed = total if kind in defaults.modalities else 0
+        counts |= reported_tokens("", **{kind: assumed if reported is None else reported})
+    return counts
 
 
 def reasoning_tokens(wire: WireUsage) -> int:

@@ -13,7 +13,7 @@ from tests.style.layout import CODEC_MODULES
 
 PACKAGES = (openai_chat, openai_responses, anthropic, gemini)
 EXTRA_MODULES = {
-    "openai_chat": {"choice_decoder", "completions", "embeddings"},
+    "openai_chat": {"choice_decoder", "completions", "embeddings", "envelope"},
     "openai_responses": {
         "background",
         "compaction",
@@ -32,6 +32,7 @@ EXTRA_MODULES = {
         "embeddings",
         "grounding",
         "json_schema",
+        "modalities",
         "partial_arguments",
         "repeated_results",
     },

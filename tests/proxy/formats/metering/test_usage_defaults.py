@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from proxy.formats.codec import ClientRequest
+from proxy.formats.gemini.passthrough import GenerateContentRequest
 from proxy.formats.metering.billable import UNREADABLE_TIER
 from proxy.formats.neutral import Usage
 from proxy.formats.registry import CODECS
@@ -290,3 +291,72 @@ def test_tier_and_tools_are_billed_without_reported_usage(
 ) -> None:
     assert CODECS[format].billed_items(body(**response), call.facts.usage_defaults) == billed
     assert CODECS[format].billed_items(b"<html>", call.facts.usage_defaults).billable_extras == {}
+
+
+# Audio, images and video --------------------------------------------------------------------------
+
+AUDIO_MESSAGE = {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA"}}]}
+AUDIO_HISTORY = [{"role": "assistant", "audio": {"id": "audio_1"}}, {"role": "user", "content": "Hi"}]
+VOICE = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
+
+
+def chat_usage(request: ClientRequest, usage: Json, streams: bool) -> Usage:
+    """Return the metered usage of a chat completion with this usage."""
+    response = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7} | usage}
+    return metered_usage(request, events(response)) if streams else measured_usage(request, response)
+
+
+@streamed
+@pytest.mark.parametrize(
+    ("asked", "stated", "extras"),
+    [
+        ({"messages": [AUDIO_MESSAGE]}, {}, {"input_audio": 5}),
+        ({"messages": AUDIO_HISTORY}, {"prompt_tokens_details": {"cached_tokens": 1}}, {"input_audio": 5}),
+        ({"messages": [AUDIO_MESSAGE]}, {"prompt_tokens_details": {"audio_tokens": 2}}, {"input_audio": 2}),
+        ({"messages": [AUDIO_MESSAGE]}, {"prompt_tokens_details": {"audio_tokens": 0}}, {}),
+        (VOICE, {}, {"output_audio": 7}),
+        (VOICE, {"completion_tokens_details": {"reasoning_tokens": 0}}, {"output_audio": 7}),
+        (VOICE, {"completion_tokens_details": {"audio_tokens": 3}}, {"output_audio": 3}),
+        ({"messages": [{"role": "user", "content": "What is audio?"}]}, {}, {}),
+        ({"modalities": ["text"]}, {}, {}),
+    ],
+)
+def test_chat_tokens_with_audio_count_as_audio_if_not_reported(
+    asked: Json, stated: Json, extras: dict[str, int], streams: bool
+) -> None:
+    assert chat_usage(chat_request(**asked), stated, streams).billable_extras == extras
+
+
+def gemini_parts(**part: Json) -> list[Json]:
+    return [{"role": "user", "parts": [{"text": "Hi"}, part]}]
+
+
+AUDIO_DATA = {"mimeType": "audio/wav", "data": "AA"}
+PROMPT_DETAILS = {"promptTokensDetails": [{"modality": "TEXT", "tokenCount": 3}]}
+OUTPUT_DETAILS = {"candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 6}]}
+
+
+@streamed
+@pytest.mark.parametrize(
+    ("asked", "stated", "extras"),
+    [
+        ({"contents": gemini_parts(inlineData=AUDIO_DATA)}, {}, {"input_audio": 5}),
+        ({"contents": gemini_parts(inline_data={"mime_type": "video/mp4"})}, {}, {"input_video": 5}),
+        ({"contents": gemini_parts(fileData={"fileUri": "files/1"})}, {}, {"input_audio": 5}),
+        ({"contents": gemini_parts(inlineData=AUDIO_DATA)}, PROMPT_DETAILS, {}),
+        ({"contents": gemini_parts(inlineData={"mimeType": "image/png", "data": "AA"})}, {}, {}),
+        ({"cachedContent": "cachedContents/1"}, {}, {"input_audio": 5}),
+        ({"generationConfig": {"responseModalities": ["TEXT", "IMAGE"]}}, {}, {"output_image": 7}),
+        ({"generation_config": {"response_modalities": ["AUDIO"]}}, {}, {"output_audio": 7}),
+        ({"generationConfig": {"responseModalities": ["AUDIO"]}}, OUTPUT_DETAILS, {"output_audio": 6}),
+        ({"generationConfig": {"responseModalities": ["TEXT"]}}, {}, {}),
+    ],
+)
+def test_gemini_tokens_with_media_count_as_media_if_not_reported(
+    asked: Json, stated: Json, extras: dict[str, int], streams: bool
+) -> None:
+    request = GenerateContentRequest(body(**{"contents": gemini_parts(), **asked}), "m")
+    metadata = {"promptTokenCount": 5, "candidatesTokenCount": 7, **stated}
+    response = {"candidates": [{"finishReason": "STOP"}], "usageMetadata": metadata}
+    usage = metered_usage(request, events(response)) if streams else measured_usage(request, response)
+    assert usage.billable_extras == extras

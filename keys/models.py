@@ -107,7 +107,7 @@ class ApiKey(RateLimits):
         return matches(self.digest, token) or self.is_previous(token)
 
     def is_previous(self, token: tokens.Token) -> bool:
-        """Return whether a token has the secret before the last rotation, within its grace period."""
+        """Return whether a token has the previous secret, and the grace period has not ended."""
         expires_at = self.previous_expires_at
         if expires_at is None or expires_at <= timezone.now():
             return False

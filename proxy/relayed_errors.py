@@ -135,9 +135,10 @@ def retry_after_s(error: ApiError, upstream_headers: Mapping[str, str]) -> float
 
 
 def retry_delay_s(error: ApiError, upstream_headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait before the gateway calls the provider again, also for a date.
+    """Return the seconds after which the gateway may call the provider again.
 
-    The client gets a date as it is, so `retry_after_s` does not convert it.
+    If the provider states a date, it is converted to seconds. `retry_after_s` does not convert it, because
+    the client gets it unchanged.
     """
     seconds = retry_after_s(error, upstream_headers)
     return seconds_until(upstream_headers.get(RETRY_AFTER, "")) if seconds is None else seconds

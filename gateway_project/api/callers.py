@@ -39,12 +39,12 @@ class Caller(Protocol):
         """Raise PermissionDenied if the caller may not grant these scopes to a key or token."""
 
     def check_limits(self, models: Collection[str], expires_at: dt.datetime | None) -> None:
-        """Raise PermissionDenied if the caller may not create a key for these models and this time."""
+        """Raise PermissionDenied if the caller may not create a key with these models and this expiry."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCaller:
-    """A user who is signed in with the browser. The role in a project decides about everything."""
+    """A user who is signed in with the browser. Only the user's role in a project limits what is allowed."""
 
     user: User
 
@@ -96,7 +96,7 @@ class TokenCaller:
         check_covered(self, scopes.management_part(wanted))
 
     def check_limits(self, models: Collection[str], expires_at: dt.datetime | None) -> None:
-        """Accept all limits: a token is not restricted to models, and its keys may outlive it."""
+        """Accept all limits: a token is not restricted to models, and may create keys that outlast it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +124,15 @@ class KeyCaller:
         check_covered(self, wanted)
 
     def check_limits(self, models: Collection[str], expires_at: dt.datetime | None) -> None:
-        """Raise PermissionDenied for models that the key may not call, and for a later expiry."""
+        """Raise PermissionDenied for models that the key may not call, and for an expiry after its own."""
         allowed = set(self.key.allowed_models)
         if allowed and not (models and allowed.issuperset(models)):
             raise PermissionDenied(f"You can grant only these models: {', '.join(sorted(allowed))}.")
         own_expiry = self.key.expires_at
         if own_expiry is not None and (expires_at is None or expires_at > own_expiry):
-            raise PermissionDenied(f"Choose an expiry until that of your own key, {own_expiry:%Y-%m-%d}.")
+            raise PermissionDenied(
+                f"Choose an expiry that is not after that of your own key, {own_expiry:%Y-%m-%d}."
+            )
 
 
 def check_covered(caller: Caller, wanted: Collection[str]) -> None:

@@ -46,11 +46,11 @@ TEXTS = {
     500: "The gateway failed. The log has the reason under the request id of this response.",
     503: "The database or Redis does not respond. Try again in a few seconds.",
 }
-"""Texts of errors whose exceptions have none for people."""
+"""Texts of errors whose exceptions have no text that people can understand."""
 
 
 class InvalidFields(Exception):
-    """Raised if fields of a request are not valid. `fields` are texts by the name of the field."""
+    """Raised if fields of a request are not valid. `fields` contains the error texts by field name."""
 
     def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
         super().__init__("Fields of the request are not valid.")
@@ -80,7 +80,7 @@ class JsonParser(BaseParser):
 
 
 class JsonRenderer(BaseRenderer):
-    """Renders JSON. Decimals become numbers. Clients get JSON whatever they accept."""
+    """Renders JSON. Decimals become numbers. Clients get JSON, whatever their `Accept` header says."""
 
     media_type = "application/json"
     format = "json"

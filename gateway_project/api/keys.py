@@ -110,7 +110,7 @@ class KeyList(ProjectView):
 
 
 class OwnKeyList(KeyList):
-    """List and create keys of the project of the API key that calls, whose path names no project."""
+    """List and create keys of the caller's only project, under a path that names no project."""
 
     def check_access(self, rule: Rule, **kwargs: Any) -> None:
         """Enter the caller's only project. Raises PermissionDenied for callers without one."""
@@ -177,7 +177,7 @@ class KeyRotation(ProjectView):
 
 
 def check_takeover(caller: Caller, key: ApiKey) -> None:
-    """Raise PermissionDenied if the caller would get the secret of a key that may do more than the caller."""
+    """Raise PermissionDenied if the key may do more than the caller, who would get its secret."""
     caller.check_grant(key.scopes)
     caller.check_limits(key.allowed_models, key.expires_at)
 

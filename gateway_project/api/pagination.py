@@ -51,5 +51,7 @@ def read_cursor(text: str, context: str, rows: "QuerySet[Any]", column: str) -> 
     except (signing.BadSignature, ValueError):
         issued_for, value = "", ""
     if issued_for != context:
-        raise InvalidFields({"cursor": ["This cursor is not one of this list. Use nextCursor of a page."]})
+        raise InvalidFields(
+            {"cursor": ["This cursor does not belong to this list. Use the nextCursor of one of its pages."]}
+        )
     return parse(value)

@@ -127,7 +127,7 @@ def docs_view(request: HttpRequest) -> HttpResponse:
 def docs_asset(_request: HttpRequest, name: str) -> HttpResponse:
     """Return a file of Swagger UI.
 
-    It is not a collected static file, because compressing it takes seconds.
+    The files are not collected static files, because compressing those takes seconds.
     """
     if name not in ASSETS:
         raise Http404

@@ -30,10 +30,10 @@ class Serializer(serializers.Serializer):
 
 
 class Input(Serializer):
-    """A body. The source of each field is the field of the form that validates it."""
+    """A request body. The `source` of each field is the name of the form field that validates it."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return the values by their sources. Raises ValidationError for unknown fields too."""
+        """Return the values by their sources. Raises ValidationError, also for unknown fields."""
         if unknown := sorted(set(data) - set(self.fields)) if isinstance(data, Mapping) else []:
             known = ", ".join(self.fields)
             raise serializers.ValidationError({name: [f"Unknown field. Known: {known}."] for name in unknown})
@@ -92,7 +92,7 @@ class TextList(serializers.ListField):
 
 
 def sourced(field: Field, name: str) -> Field:
-    """Let a field read the attribute of its name in snake case, although its public name is another."""
+    """Let a field with a name in camel case read the attribute with the same name in snake case."""
     if isinstance(field, SerializerMethodField):
         field.method_name = field.method_name or f"get_{name}"
     elif field.source is None and camel_case(name) != name:
@@ -101,5 +101,5 @@ def sourced(field: Field, name: str) -> Field:
 
 
 def form_text(value: Any) -> Any:
-    """Return a value as a browser sends it. Forms parse amounts from texts without an exponent."""
+    """Return a value as a browser sends it. Amounts have no exponent, because forms do not parse one."""
     return f"{value:f}" if isinstance(value, Decimal) else value

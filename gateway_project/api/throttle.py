@@ -14,14 +14,14 @@ from keys.auth_throttle import client_network
 
 WINDOW_S = 60
 ADDRESS_FACTOR = 5
-"""The limit of an address, as a multiple of that of a caller, because several callers may share one."""
+"""An address has this multiple of a caller's limit, because several callers may share an address."""
 
 
 class ApiThrottle(BaseThrottle):
     """Counts requests in fixed windows of a minute, in the cache that all processes share."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Count the request. Return whether neither the caller nor the address is over the limit."""
+        """Count the request. Return whether the caller and the address are both within their limits."""
         limit = settings.ENV.gateway_api_rpm
         if not limit:
             return True
@@ -38,7 +38,7 @@ class ApiThrottle(BaseThrottle):
 def count(ident: str) -> int:
     """Count a request, and return the number of requests in this window.
 
-    While Redis is down, requests are not limited, because each of them needs an authenticated caller.
+    While Redis is down, requests are not limited, but they still need authentication.
     """
     key = f"api-throttle-{ident}-{int(time.time() // WINDOW_S)}"
     try:

@@ -36,7 +36,7 @@ PAGE_PARAMETERS = [
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The requirements of a method: a role in the project, and one of some scopes of the caller."""
+    """The requirements of a method: the lowest role, and scopes, of which the caller needs one."""
 
     role: Role
     scopes: tuple[str, ...]
@@ -72,7 +72,7 @@ class ApiView(APIView):
     content_negotiation_class = OnlyJson
     rules: ClassVar[Mapping[str, Rule]] = {}
     is_open: ClassVar[bool] = False
-    """Whether the view itself decides about requests without authentication."""
+    """Whether the view itself decides what requests without authentication may do."""
     request_id = ""
 
     @property
@@ -132,7 +132,7 @@ class ApiView(APIView):
 
 
 class ProjectView(ApiView):
-    """A view of one project, which the slug in the path names. Nothing below looks up projects."""
+    """A view of one project, whose slug is in the path. Its subclasses do not look up projects themselves."""
 
     project: Project
     role: Role
@@ -173,7 +173,7 @@ def documented(
 
 
 class NotFoundView(ApiView):
-    """Responds with 404 to unknown paths below the paths of the REST API, whatever the method."""
+    """Responds with 404 to unknown paths below the paths of the REST API, for every method."""
 
     schema = None
     is_open = True

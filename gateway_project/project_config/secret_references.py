@@ -1,4 +1,4 @@
-"""Secrets of the document, which names where they are: `env:NAME`, `file:PATH`, `stored` or `none`."""
+"""References to secrets: a document states where a secret is, for example `env:NAME` or `stored`."""
 
 from pathlib import Path
 

@@ -119,7 +119,7 @@ def repair_json(data: bytes) -> bytes:
 def is_json_document(data: bytes) -> bool:
     """Return whether a provider's body is a complete JSON object or list.
 
-    Some servers send NaN, which is not JSON, but which many clients accept.
+    NaN is accepted, although it is not JSON: some servers send it, and many clients accept it.
     """
     document = repair_json(data).strip()
     try:

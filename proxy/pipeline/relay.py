@@ -224,7 +224,7 @@ class StreamRelay:
                 return
 
     async def forward(self, chunk: bytes) -> None:
-        """Meter a chunk, and forward it up to an event by which the provider rejects its key.
+        """Meter a chunk, and forward it up to an event by which the provider rejects the account's key.
 
         Raises GatewayError for such an event, and if the reservation is used up.
         """
@@ -238,9 +238,10 @@ class StreamRelay:
             raise errors.upstream_error(relayed_errors.for_client(refused, account))
 
     def split_at_refused_key(self, chunk: bytes) -> tuple[bytes, ApiError | None]:
-        """Return the part of a chunk before a refusal of the provider's key, and the refusal, if any.
+        """Return the part of a chunk before a rejection of the account's key, and the error of that event.
 
-        An event that began in an earlier chunk is not found, because the client has a part of it already.
+        The error is None if there is no such event. An event that began in an earlier chunk is not found,
+        because the client already has a part of it.
         """
         candidate, splitter, passed = self.admitted.planned.candidate, EventSplitter(), b""
         for event in [*splitter.feed(chunk), splitter.finish()]:

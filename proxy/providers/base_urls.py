@@ -33,7 +33,7 @@ def check_base_url(provider: Provider, url: str) -> None:
 
 
 def normalize_base_url(provider: Provider, url: str) -> str:
-    """Return the URL to which the provider's paths are appended. It is empty if `url` is empty."""
+    """Return the URL to which the provider's paths are appended. The result is empty if `url` is empty."""
     url = ENDPOINT.sub("", url.rstrip("/"))
     for ending in provider.redundant_endings:
         url = url.removesuffix(ending)

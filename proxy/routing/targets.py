@@ -122,7 +122,7 @@ class UpstreamPlan(Protocol):
         """Return whether to relay the response as it arrives, instead of receiving the whole body first."""
 
     def content_type(self, response: UpstreamResponse) -> str:
-        """Return the content type for the client. It is empty if the provider sent none."""
+        """Return the content type for the client. The result is empty if the provider sent none."""
 
     def keepalive(self, response: UpstreamResponse) -> Callable[[bytes], bytes]:
         """Return the function that renders keep-alives.

@@ -15,7 +15,7 @@ from proxy.upstream.timeouts import Timeouts
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 RECHECK_S = 1.0
-"""Seconds between two checks while the client is slow and the provider has not kept it waiting."""
+"""Seconds between two checks of the timeouts while the gateway waits for a slow client only."""
 MAX_READ_AT_ONCE_BYTES = 64 * 1024
 """Up to this length, a whole body must arrive within the idle timeout."""
 KEEPALIVE_PREFIXES = (b":", b"event: ping", b"event:ping", b'data: {"type": "ping"', b'data: {"type":"ping"')
@@ -105,7 +105,8 @@ class HttpUpstreamResponse:
     def _expect_data_by(self, due_at: float) -> None:
         """Set the time at which the wait for data ends.
 
-        The first data may bring it forward, because the idle timeout may be the shorter one.
+        After the first data, this time may be earlier than before, because the idle timeout may be the
+        shorter one.
         """
         self.data_due_at = due_at
         if self.timer is not None and self.timer.when() > due_at:
@@ -119,7 +120,7 @@ class HttpUpstreamResponse:
         return chunk
 
     def _check_timeouts(self) -> None:
-        """End the wait for the provider if it has taken too long. Otherwise, check again when it would have.
+        """End the wait for the provider if it has taken too long; else schedule the next check.
 
         One timer serves the whole stream, because a timer for each chunk costs as much as the chunk.
         """

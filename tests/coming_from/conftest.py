@@ -46,7 +46,7 @@ EMBEDDING = {"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}
 
 @dataclass(frozen=True)
 class Reply:
-    """A response as curl has printed it."""
+    """A response, as curl prints it."""
 
     status: int
     headers: httpx.Headers
@@ -91,7 +91,7 @@ def field_of(line: str) -> tuple[str, str]:
 
 
 async def vendors(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    """Respond as the vendor does that has this path."""
+    """Respond as the vendor whose API has this path."""
     if request.path.endswith("/embeddings"):
         usage = {"prompt_tokens": 4, "total_tokens": 4}
         return web.json_response(

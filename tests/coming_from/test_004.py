@@ -201,9 +201,9 @@ def test_the_body_of_an_error(documented: Documented) -> None:
 def test_the_types_of_errors(
     documented: Documented, monkeypatch: pytest.MonkeyPatch, command: str, status: int, kind: str
 ) -> None:
-    """The type is in the header. The body of an upstream's error passes as it is.
+    """The type is in the header. The body of an upstream's error is not changed.
 
-    A refusal of the operator's key at the upstream is not a refusal of the caller's key.
+    If the upstream rejects the operator's key, the caller gets no rejection of its own key.
     """
     if status == 0:
         route_to_closed_port(monkeypatch)

@@ -21,7 +21,7 @@ def parse_opaque_part(block: Block, kind: str) -> Opaque:
 def opaque_text(block: Block, kind: str) -> str:
     """Return the text that replaces a block in other formats.
 
-    It is empty for unknown types, and for files in a container.
+    The result is empty for unknown types, and for files in a container.
     """
     content = block.get("content")
     match kind:

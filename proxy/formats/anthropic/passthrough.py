@@ -201,7 +201,7 @@ def capacity_tier(value: Any) -> str:
 
 
 def requested_speed(value: Any) -> str:
-    """Return the service tier for a speed. It is empty for the standard speed."""
+    """Return the service tier for a speed. The result is empty for the standard speed."""
     match parse_tier(value):
         case "" | "standard":
             return ""
@@ -214,7 +214,8 @@ def requested_speed(value: Any) -> str:
 def requested_region(value: Any) -> str:
     """Return the service tier with the price of the region that a request asks for.
 
-    It is empty if the request allows any region (platform.claude.com/docs/en/manage-claude/data-residency).
+    The result is empty if the request allows any region
+    (platform.claude.com/docs/en/manage-claude/data-residency).
     """
     match normalize_region(value):
         case "" | "global":

@@ -106,7 +106,7 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
 def opaque_text(field: str, value: dict[str, Any]) -> str:
     """Return the text of a part that comes from one of Google's own tools.
 
-    It is empty if only Google can read the part.
+    The result is empty if only Google can read the part.
     """
     match field:
         case "executableCode":

@@ -92,9 +92,9 @@ EMPTY_RESPONSE = ResponseFacts()
 class GenerateContentRequest(WithoutAccountIds):
     """A client's request in this format.
 
-    The URL names the model and says whether to stream. If `as_array` is set, the client expects its stream
-    as one JSON array. Google sends this form if the URL does not have `alt=sse`. The field `stream` of other
-    APIs asks for a stream of events too. Google does not know it, so it is never sent.
+    The URL names the model and says whether to stream. If `as_array` is set, the client expects its stream as
+    one JSON array. Google sends this form if the URL does not have `alt=sse`. The field `stream` of other
+    APIs also requests a stream of events. Google does not know it, so it is never sent.
     """
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False, *, as_array: bool = False) -> None:

@@ -372,7 +372,7 @@ def as_index(index: Any) -> int:
 def remaining_text(whole: str, sent: list[str] | None) -> str:
     """Return the part of a text that has not been passed on yet.
 
-    It is empty if the text does not begin with `sent`, because sent text cannot be taken back.
+    The result is empty if the text does not begin with `sent`, because sent text cannot be taken back.
     """
     so_far = "".join(sent or ())
     return whole[len(so_far) :] if whole.startswith(so_far) else ""

@@ -37,7 +37,7 @@ def is_encrypted_message(item: Item, kind: str) -> bool:
 def opaque_text(item: Item, kind: str) -> str:
     """Return the text that replaces an item in other formats.
 
-    It is empty for unknown types, lists of tools and settings.
+    The result is empty for unknown types, lists of tools and settings.
     """
     match kind:
         case "web_search_call":

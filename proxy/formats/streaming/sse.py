@@ -84,7 +84,10 @@ def keepalive_comment(sent_tail: bytes) -> bytes:
 
 
 def event_name(event: bytes) -> bytes:
-    """Return the name in the first line of an event. It is empty if that line is not an `event` field."""
+    """Return the name in the first line of an event.
+
+    The result is empty if that line is not an `event` field.
+    """
     return event.splitlines()[0][len(EVENT_FIELD) :].strip() if event.startswith(EVENT_FIELD) else b""
 
 

@@ -70,7 +70,8 @@ def dropped_name(tool: ServerTool) -> str:
 def counterpart(tool: ServerTool, runs: Settings, kept: Iterable[Tool | ServerTool]) -> ServerTool | None:
     """Return the tool with the settings that the target supports; None if the target has no counterpart.
 
-    It is also None for a second tool of the same kind. Raises UnsupportedFeature for data of the caller.
+    The result is also None for a second tool of the same kind. Raises UnsupportedFeature for data of the
+    caller.
     """
     if tool.is_caller_data:
         raise UnsupportedFeature(

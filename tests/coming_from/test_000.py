@@ -129,3 +129,15 @@ def test_the_prompt_log(documented: Documented) -> None:
 def test_the_health_check(documented: Documented) -> None:
     reply = documented.curl("curl http://localhost:3002/health")
     assert (reply.status, reply.json["status"]) == (200, "healthy")
+
+
+@row("000-24", "000-25")
+def test_the_defaults_of_retries() -> None:
+    """Each delay is random, up to a maximum that doubles."""
+    defaults = {name: field.default for name, field in Environment.model_fields.items()}
+    attempts, base_ms = defaults["ai_gateway_retry_attempts"], defaults["ai_gateway_retry_delay_ms"]
+    assert (attempts, base_ms) == (3, 1000)
+    for retries, longest_s in enumerate((1, 2, 4)):
+        delays = [backoff.delay_s(base_ms, retries, None) for _ in range(200)]
+        assert all(delay is not None and 0 <= delay <= longest_s for delay in delays)
+        assert max(delay for delay in delays if delay is not None) > longest_s / 2

@@ -6,10 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from billing.models import Period
 from billing.pricing import bundled_price
 from keys.models import ApiKey
+from keys.scopes import FIRST_KEY_SCOPES
+from proxy.models import Credential
 from tests.coming_from.conftest import Documented
 from tests.support.factories import USD
 
@@ -26,6 +29,24 @@ curl -X POST http://localhost:3007/api/v1/completions/chat \\
     ],
     "temperature": 0.7,
     "cache": true
+  }'
+"""
+PROJECT = """
+curl -X POST http://localhost:3007/api/v1/projects \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "name": "My App",
+    "openaiKey": "sk-your-openai-key"
+  }'
+"""
+LIMITED_KEY = """
+curl -X POST http://localhost:3007/api/v1/projects/api-keys \\
+  -H "Authorization: Bearer ADMIN_API_KEY" \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "name": "Limited Key",
+    "dailyBudget": 5.00,
+    "monthlyBudget": 50.00
   }'
 """
 EMBEDDINGS = """
@@ -255,3 +276,27 @@ def test_models_are_listed_with_their_context(documented: Documented) -> None:
         "gpt-3.5-turbo": 16_385,
         "claude-3-opus": 200_000,
     }
+
+
+@row("002-13", "002-14", "002-15", "002-16", "002-17")
+def test_a_project_with_its_first_key(documented: Documented, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has no key: the operator must let anyone create projects."""
+    assert documented.curl(PROJECT).status == 401
+    environment = settings.ENV.model_copy(update={"gateway_open_project_creation": True})
+    monkeypatch.setattr(settings, "ENV", environment)
+    reply = documented.curl(PROJECT)
+    assert (reply.status, reply.json["success"], reply.json["data"]["name"]) == (201, True, "My App")
+    key = reply.json["data"]["apiKey"]
+    assert documented.curl(USAGE.replace("{report}", "stats"), key).status == 200
+    credential = Credential.objects.get(project__name="My App")
+    assert (credential.provider, credential.decrypt_secret()) == ("openai", "sk-your-openai-key")
+
+
+@row("002-50", "002-51", "002-52", "002-53", "002-54")
+def test_a_key_with_budgets(documented: Documented) -> None:
+    _, admin = ApiKey.objects.issue(documented.project, "admin", scopes=list(FIRST_KEY_SCOPES))
+    reply = documented.curl(LIMITED_KEY, admin)
+    assert (reply.status, reply.json["data"]["name"]) == (201, "Limited Key")
+    limits = dict(documented.project.budgets.values_list("period", "limit_nano"))
+    assert limits == {Period.DAY: 5 * USD, Period.MONTH: 50 * USD}
+    assert documented.curl(CHAT, reply.json["data"]["apiKey"]).status == 200

@@ -1,6 +1,7 @@
 """Statements of document 003: keys with scopes, and OpenAI's paths."""
 
 import io
+import os
 
 import pytest
 from django.conf import settings
@@ -9,6 +10,7 @@ from django.core.management import CommandError, call_command
 from keys.models import ApiKey
 from proxy.providers.catalog import PROVIDERS
 from tests.coming_from.conftest import Documented
+from tests.support.gateway_server import ROOT
 
 row = pytest.mark.row
 MODELS = """
@@ -111,3 +113,23 @@ def test_a_system_with_two_scopes(documented: Documented) -> None:
 def test_an_unknown_scope_is_refused(documented: Documented) -> None:
     with pytest.raises(CommandError, match="post:/openai/v1/embeddings"):
         generate_key("john.doe", "nonsense")
+
+
+@row("000-09", "003-14", "003-17")
+@pytest.mark.parametrize("name", ["server", "dev", "test"])
+def test_scripts_run_from_any_folder(name: str) -> None:
+    script = ROOT / "script" / name
+    assert os.access(script, os.X_OK)
+    assert '$(dirname "$0")/..' in script.read_text()
+
+
+@row("002-10", "003-13", "004-13")
+def test_the_example_of_the_env_file() -> None:
+    example = (ROOT / ".env.example").read_text()
+    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
+        assert f"# {variable}=" in example
+
+
+@row("002-68", "004-82")
+def test_the_license_is_there() -> None:
+    assert "License" in (ROOT / "LICENSE").read_text()

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ import structlog
 from aiohttp import web
 from django.conf import settings
 
-from proxy.pipeline import settle
-from tests.coming_from.conftest import Documented
+from proxy.pipeline import route, settle
+from proxy.routing import config_file
+from tests.coming_from.conftest import PROXY_CONFIG, Documented
 from tests.support.operator_accounts import forget_configuration
-from tests.support.upstream_server import Handler
+from tests.support.upstream_server import Handler, completion
 
 row = pytest.mark.row
 OPENAI_TO_GEMINI = """
@@ -224,3 +226,87 @@ def route_to_closed_port(monkeypatch: pytest.MonkeyPatch) -> None:
     routes = "llama:http://127.0.0.1:9/v1"
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"ai_gateway_model_routes": routes}))
     forget_configuration()
+
+
+@pytest.mark.parametrize(
+    ("variable", "ending", "command", "path"),
+    [
+        pytest.param("openai_base_url", ending, OPENAI, "/v1/chat/completions", marks=row("004-17"))
+        for ending in ("", "/", "/v1", "/v1/")
+    ]
+    + [
+        pytest.param("anthropic_base_url", ending, ANTHROPIC, "/v1/messages", marks=row("004-18"))
+        for ending in ("", "/v1", "/v1/")
+    ]
+    + [
+        pytest.param(
+            "gemini_base_url",
+            ending,
+            GEMINI,
+            "/v1beta/models/gemini-1.5-pro:generateContent",
+            marks=row("004-19"),
+        )
+        for ending in ("", "/v1beta", "/v1beta/")
+    ],
+)
+def test_base_urls_work_with_and_without_the_version(
+    documented: Documented,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    ending: str,
+    command: str,
+    path: str,
+) -> None:
+    url = documented.upstream.url.removesuffix("/v1") + ending
+    environment = settings.ENV.model_copy(update={variable: url, "ai_gateway_model_routes": ""})
+    monkeypatch.setattr(settings, "ENV", environment)
+    forget_configuration()
+    assert documented.curl(command).status == 200
+    assert documented.upstream.requests[0].path == path
+
+
+@row("004-10")
+def test_connections_to_a_provider_are_used_again(documented: Documented) -> None:
+    peers = []
+
+    async def note_peer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        assert request.transport is not None
+        peers.append(request.transport.get_extra_info("peername"))
+        return await completion(request, body)
+
+    documented.upstream.handler = note_peer
+    for _ in range(3):
+        documented.curl(OPENAI)
+    assert len(set(peers)) == 1
+
+
+@row("004-71")
+def test_a_crash_of_a_handler_is_a_500(documented: Documented, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(route, "check_model_name", crash)
+        reply = documented.curl(OPENAI)
+    assert (reply.status, reply.headers["x-gateway-error-type"]) == (500, "server_error")
+    assert documented.curl(OPENAI).status == 200
+
+
+@row("004-24", "004-25", "004-26")
+def test_optional_fields_of_the_yaml_file(
+    documented: Documented, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "optional.yaml"
+    file.write_text(
+        f'{PROXY_CONFIG}    description: "Optional"\n\ndefault_provider: "openai"\ntimeout: "5m"\n'
+    )
+    monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"ai_gateway_config": file}))
+    forget_configuration()
+    assert config_file.load().timeout_s == 300
+    assert documented.curl(OPENAI.replace("gpt-4", "anything-else")).headers["x-gateway-provider"] == "openai"
+
+
+@row("004-78", "004-79")
+@pytest.mark.parametrize("host", ["10.0.0.5:8080", "gateway.internal"])
+def test_probes_may_have_any_host(documented: Documented, host: str) -> None:
+    assert documented.curl(f"curl -H 'Host: {host}' http://localhost:8080/health").status == 200

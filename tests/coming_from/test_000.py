@@ -3,6 +3,8 @@
 import pytest
 from django.conf import settings
 
+from gateway_project.env import Environment
+from proxy.pipeline.attempts import backoff
 from proxy.providers.catalog import PROVIDERS
 from proxy.routing import accounts
 from tests.coming_from.conftest import Documented
@@ -19,7 +21,7 @@ STREAM = CURL.replace('"messages"', '"stream":true,"messages"')
 WITHOUT_KEY = CURL.replace('  -H "Authorization: Bearer YOUR_KEY" \\\n', "")
 
 
-@row("000-12")
+@row("000-12", "000-30")
 def test_the_quick_start(documented: Documented) -> None:
     reply = documented.curl(CURL)
     assert (reply.status, reply.json["object"]) == (200, "chat.completion")
@@ -101,7 +103,7 @@ def test_the_clients_request_id_is_kept(documented: Documented) -> None:
     assert documented.curl(named).headers["x-request-id"] == "mine-1"
 
 
-@row("000-02", "000-32", "000-33", "000-34")
+@row("000-02", "000-32", "000-33", "000-34", "001-37", "001-41")
 def test_costs_by_key(documented: Documented) -> None:
     documented.curl(CURL)
     key = documented.project.keys.get(label="documents")
@@ -114,7 +116,7 @@ def test_costs_by_key(documented: Documented) -> None:
     assert every[key.public_id] == {name: value for name, value in one.items() if name != "key"}
 
 
-@row("000-35")
+@row("000-35", "000-03", "001-41")
 def test_the_prompt_log(documented: Documented) -> None:
     for _ in range(2):
         documented.curl(CURL)

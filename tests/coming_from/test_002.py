@@ -216,7 +216,7 @@ def test_usage_needs_its_scope(documented: Documented) -> None:
         assert (documented.curl(command).status, documented.curl(command, other).status) == (200, 403)
 
 
-@row("002-06")
+@row("002-06", "000-04")
 def test_rate_limit_of_a_key(documented: Documented) -> None:
     _, limited = ApiKey.objects.issue(documented.project, "limited", rpm_limit=2)
     assert [documented.curl(CHAT, limited).status for _ in range(3)] == [200, 200, 429]

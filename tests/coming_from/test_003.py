@@ -94,7 +94,7 @@ def test_all_covers_the_three_operations(documented: Documented, scopes: str) ->
     assert [documented.curl(command, key).status for command in COMMANDS.values()] == [200, 200, 200]
 
 
-@row("003-20", "003-23", "003-24", "003-25")
+@row("003-20", "003-23", "003-24", "003-25", "003-28")
 @pytest.mark.parametrize("scope", COMMANDS)
 def test_a_scope_covers_only_its_operation(documented: Documented, scope: str) -> None:
     key = generate_key("john.doe", scope)

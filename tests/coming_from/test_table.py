@@ -1,4 +1,4 @@
-"""docs/coming-from.md has a row for each statement of the documents, and each row names a test that exists."""
+"""docs/coming-from.md has a row for each statement of the documents, and names tests that exist."""
 
 import ast
 import re
@@ -42,7 +42,7 @@ ROWS = list(read_rows())
 
 
 @lru_cache
-def tests_in(file: str) -> dict[str, set[str]]:
+def read_tests(file: str) -> dict[str, set[str]]:
     """Return the tests of a file, each with the rows that its decorators name."""
     tree = ast.parse(Path(ROOT / file).read_text())
     return {
@@ -68,14 +68,14 @@ def test_a_row_has_a_state_and_its_tests(row: Row) -> None:
     assert row.statement and row.here and row.state in STATES
     assert bool(row.tests) == (row.state not in UNTESTED), "only rows that cannot be shown have no test"
     for file, name in row.tests:
-        assert name in tests_in(file), f"{file} has no test {name}"
+        assert name in read_tests(file), f"{file} has no test {name}"
 
 
 def test_marks_and_table_agree() -> None:
     marked = {
         (id, str(file.relative_to(ROOT)), name)
         for file in (ROOT / "tests" / "coming_from").glob("test_[0-9]*.py")
-        for name, ids in tests_in(str(file.relative_to(ROOT))).items()
+        for name, ids in read_tests(str(file.relative_to(ROOT))).items()
         for id in ids
     }
     listed = {(row.id, file, name) for row in ROWS for file, name in row.tests if "coming_from" in file}

@@ -115,7 +115,7 @@ def foreign_site() -> GatewayError:
 def foreign_host(host: str) -> GatewayError:
     text = (
         f"This request has no API key of the gateway, and {host[:100]!r} is not a name of the gateway. "
-        "Send a key, or let the operator set GATEWAY_PUBLIC_URL to the URL with this host."
+        "Send a key, or ask the operator to set GATEWAY_PUBLIC_URL to the URL with this host."
     )
     return gateway_error(403, Outcome.FORBIDDEN, "auth", "host_not_allowed", text)
 

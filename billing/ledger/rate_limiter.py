@@ -94,7 +94,7 @@ class RateLimiter:
     def acquire(self, request: ReserveRequest) -> RateLimitStatus:
         """Check all limits of a request, then count the request in each of them.
 
-        Raises RateLimitExceeded. The request is counted in no limit then.
+        Raises RateLimitExceeded. In this case, no limit counts the request.
         """
         if not request.rate_limits:
             return NO_LIMITS

@@ -270,8 +270,7 @@ def cost_bound(candidate: Candidate, policy: SpendPolicy) -> CostBound:
     """Return the bounds of the cost of a candidate. If it has no price, they are 0."""
     facts, target = candidate.plan.facts, candidate.target
     limit = output_limit(policy, facts, target)
-    # A fixed maximum is far above the length of a usual response, so the limit on tokens per minute ignores
-    # it.
+    # The limit on tokens per minute ignores a fixed maximum, because usual responses are far shorter.
     counted_output = (limit or 0) if facts.fixed_max_output is None else 0
     tokens = target.estimated_input_tokens(facts) + counted_output
     if target.price is None:

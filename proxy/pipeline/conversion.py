@@ -200,8 +200,8 @@ class PassThrough:
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Measure a response. The client gets the same bytes. Raises InvalidUpstreamResponse.
 
-        A body that reports usage is JSON, so only others are checked. Some servers declare their streams as
-        JSON.
+        A body that reports usage is JSON, so only other bodies are checked. Some servers declare their
+        streams as JSON.
         """
         usage, output_tokens = self.measure(body)
         if usage is None and not is_json_document(body) and not (self.facts.stream and has_events(body)):

@@ -1,2 +1,2 @@
-/** On a phone a project's pages stand in one line that scrolls: brings the current one into view. */
+/** Scrolls the current page into view in the navigation of a project, which on phones is a line that scrolls. */
 document.querySelector('.nav [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "center" });

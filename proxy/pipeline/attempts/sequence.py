@@ -44,7 +44,7 @@ class FailedAttempt:
 class AttemptSequence:
     """The calls of an admitted request.
 
-    `admitted` is the permission for the current call, which calls the first of its candidates.
+    `admitted` describes the current call, which goes to the first of its candidates.
     """
 
     def __init__(self, admitted: Admitted) -> None:

@@ -12,7 +12,10 @@ from proxy.formats.metering.token_counts import as_count
 from proxy.formats.neutral import MAX_TOKENS, Usage, UsageDefaults
 
 MODALITIES = ("audio", "image", "video")
-"""All modalities except text. Audio costs the most, then images in the output."""
+"""All modalities except text.
+
+They are ordered by their price: audio costs the most, then images in the output.
+"""
 AUDIO_MARKERS = (b"audio", b"video", b"fileUri", b"file_uri", b"cachedContent", b"cached_content")
 """If a request contains one of these byte strings, it may contain audio, directly or by reference."""
 OUTPUT_MARKERS = (b"esponseModalities", b"esponse_modalities")
@@ -25,7 +28,7 @@ INLINE, FILE = ("inlineData", "inline_data"), ("fileData", "file_data")
 def possible_modalities(body: bytes, fields: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the kinds that the tokens of a request and of its response may have, besides text.
 
-    Of the input and of the output, only the most expensive kind is returned.
+    At most two kinds are returned: the most expensive one of the input, and that of the output.
     """
     found: tuple[str, ...] = ()
     if contains_any(body, AUDIO_MARKERS) and (kind := input_modality(fields)):
@@ -36,7 +39,7 @@ def possible_modalities(body: bytes, fields: Mapping[str, Any]) -> tuple[str, ..
 
 
 def input_modality(fields: Mapping[str, Any]) -> str:
-    """Return `audio` or `video` if the input has them; content without a type may be audio.
+    """Return `audio` or `video` if the input may contain it. Content without a type may be audio.
 
     No model bills images in the input at a rate of their own.
     """

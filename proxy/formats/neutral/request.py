@@ -69,7 +69,7 @@ class UsageDefaults(Frozen, frozen=True, kw_only=True):
     `service_tier` is the requested tier. `speed` and `region` are settings of Anthropic, of which its tier
     consists. `cache_lifetime` is the lifetime of cache writes, 1h or 12h; empty for the shortest one. `tools`
     are the request's tools in JSON. Their settings, such as the memory of a container, decide on fees.
-    `modalities` are the kinds that all tokens of the input or of the output may have, such as `input_audio`.
+    `modalities` are the kinds that the tokens of the input or output may have, such as `input_audio`.
     """
 
     service_tier: str = ""

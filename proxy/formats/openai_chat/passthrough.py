@@ -176,7 +176,7 @@ def audio_modalities(
 ) -> tuple[str, ...]:
     """Return the kinds of audio tokens that a request may use.
 
-    An audio of an earlier response, which a message names by its id, is input again.
+    If a message names audio of an earlier response by its id, this audio is input again.
     """
     if not contains_any(body, (b"audio",)):
         return ()

@@ -222,7 +222,7 @@ def max_tool_calls(request: Request) -> int | None:
     """Return the limit of all calls of server tools, if each server tool has a limit; otherwise None."""
     shared = [tool.shared for tool in request.tools if isinstance(tool, ServerTool) and tool.shared]
     limits = [tool.max_uses for tool in shared]
-    return sum(limit or 0 for limit in limits) if all(limits) else None
+    return sum(limit or 0 for limit in limits) if limits and all(limits) else None
 
 
 def lost_call_limits(request: Request) -> list[str]:

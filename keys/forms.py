@@ -5,13 +5,14 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from keys.models import ApiKey
-from keys.scopes import ALL
+from keys.models import AccessToken, ApiKey
+from keys.scopes import ALL, MANAGEMENT_SCOPES
 from projects.forms import LinesField, RateLimitsForm
-from projects.models import Project, Role, User
+from projects.models import MAX_DATE, Project, Role, User
 
 MODEL_NAME_LENGTH = 200
 
@@ -137,6 +138,41 @@ class KeyForm(RateLimitsForm):
             expires_at=self.expires_at,
             created_by=created_by,
         )
+
+
+class AccessTokenForm(forms.Form):
+    """Creates a personal access token."""
+
+    name = forms.CharField(max_length=120, help_text="Who or what uses this token.")
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope, scope_choice(*SCOPE_LABELS[scope])) for scope in MANAGEMENT_SCOPES],
+        widget=forms.CheckboxSelectMultiple,
+        help_text="What the token may do, as far as your role in a project allows it.",
+    )
+    expires_on = forms.DateField(
+        required=False,
+        label="Last day",
+        widget=forms.DateInput(attrs={"type": "date"}),
+        help_text="The token works until the end of this day in UTC. Empty: it does not expire.",
+    )
+
+    def clean_expires_on(self) -> dt.date | None:
+        day: dt.date | None = self.cleaned_data["expires_on"]
+        if day and not timezone.now().date() <= day <= MAX_DATE:
+            raise ValidationError(f"Choose a day from today until {MAX_DATE.isoformat()}.")
+        return day
+
+    @property
+    def expires_at(self) -> dt.datetime | None:
+        """The time at which the token of this valid form expires."""
+        day: dt.date | None = self.cleaned_data["expires_on"]
+        next_midnight = day and dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=dt.UTC)
+        return next_midnight or None
+
+    def issue(self, user: User) -> tuple[AccessToken, str]:
+        """Create the token. Return it with its text, which is not stored."""
+        fields = {"scopes": self.cleaned_data["scopes"], "expires_at": self.expires_at}
+        return AccessToken.objects.issue(user, self.cleaned_data["name"], **fields)
 
 
 class KeyEditForm(forms.ModelForm[ApiKey], RateLimitsForm):

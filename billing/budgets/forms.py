@@ -72,7 +72,7 @@ class BudgetForm(BudgetFieldsForm):
             "alert_webhooks": forms.CheckboxSelectMultiple,
         }
 
-    def __init__(self, *args: Any, project: Project, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, project: Project, user: User | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.instance.project = project
         period_help = f"Days, weeks and months start at midnight in {project.timezone}, weeks on Monday."

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from django.db.models import Case, Count, F, Q, QuerySet, Sum, When
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Greatest
+from django.db.models.functions import Coalesce, Greatest, TruncHour
 
 from billing.models import ArchivedUsage, DailyUsage, Outcome, StaleDay, UsageRecord
 from billing.usage.tags import TagValue, with_tags
@@ -41,6 +41,17 @@ ARCHIVED_SUMS = {
 }
 """Aggregates over usage records, by column of `ArchivedUsage`."""
 DAILY_SUMS = {name: Sum(name) for name in ROLLUP_SUMS}
+
+
+Dimension = str | Combinable
+"""What a table groups by: a column of `UsageRecord` and `DailyUsage`, or an expression over records."""
+
+
+class Hour(TruncHour):
+    """The hour of a record, in UTC."""
+
+    def __init__(self) -> None:
+        super().__init__("created_at", tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +114,35 @@ class UsageReport:
         """Return the totals for each value of the column `dimension`, the most expensive value first."""
         if self.tags:
             return self._by_records(F(dimension))
-        days_from_records = self.days_read_from_records()
-        daily_usage = self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days_from_records)
-        records = self._filter_rows(UsageRecord.objects.all()).filter(day__in=days_from_records)
-        archived = self._filter_rows(ArchivedUsage.objects.all()).filter(day__in=days_from_records)
         by_value: defaultdict[Any, UsageTotals] = defaultdict(UsageTotals)
-        for value, totals in [
-            *group_sums(daily_usage, dimension),
-            *group_records(records, archived, dimension),
-        ]:
+        for value, totals in self._sums(dimension):
             by_value[value] += totals
         return dict(sorted(by_value.items(), key=lambda item: -item[1].cost_nano))
+
+    def table(self, dimensions: Sequence[Dimension]) -> dict[tuple[Any, ...], UsageTotals]:
+        """Return the totals for each combination of values, in no particular order.
+
+        If a dimension is an expression, records that were deleted because of their age are not included.
+        """
+        columns = [each for each in dimensions if isinstance(each, str)]
+        if not dimensions:
+            return {(): self.total()}
+        if self.tags or len(columns) < len(dimensions):
+            return self._table_of_records(dimensions)
+        table: defaultdict[tuple[Any, ...], UsageTotals] = defaultdict(UsageTotals)
+        for values, totals in self._sums(*columns):
+            table[values if len(columns) > 1 else (values,)] += totals
+        return dict(table)
+
+    def _table_of_records(self, dimensions: Sequence[Dimension]) -> dict[tuple[Any, ...], UsageTotals]:
+        named = {
+            f"group_{number}": F(each) if isinstance(each, str) else each
+            for number, each in enumerate(dimensions)
+        }
+        records = with_tags(self._filter_rows(UsageRecord.objects.all()), self.tags)
+        groups = records.annotate(**named).values_list(*named).annotate(**ROLLUP_SUMS)
+        count = len(named)
+        return {row[:count]: UsageTotals(*row[count:]) for row in groups}
 
     def by_tag(self, name: str) -> dict[str | None, UsageTotals]:
         """Return the totals for each value of a tag. The value None stands for requests without the tag."""
@@ -126,6 +155,15 @@ class UsageReport:
         found = {value: UsageTotals(*totals) for value, *totals in groups}
         return dict(sorted(found.items(), key=lambda item: -item[1].cost_nano))
 
+    def _sums(self, *columns: str) -> Iterable[tuple[Any, UsageTotals]]:
+        """Yield totals for values of columns, from daily sums and from the records of days without them."""
+        days_from_records = self.days_read_from_records()
+        daily_usage = self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days_from_records)
+        records = self._filter_rows(UsageRecord.objects.all()).filter(day__in=days_from_records)
+        archived = self._filter_rows(ArchivedUsage.objects.all()).filter(day__in=days_from_records)
+        yield from group_sums(daily_usage, *columns)
+        yield from group_records(records, archived, *columns)
+
     def days_read_from_records(self) -> set[dt.date]:
         """Return today and the stale days, whose daily sums may lack records."""
         stale_days = StaleDay.objects.filter(project=self.project, day__range=(self.first, self.last))
@@ -136,10 +174,11 @@ class UsageReport:
         return rows.filter(within, **self.filters).exclude(requested_model="").order_by()
 
 
-def group_sums(rows: "QuerySet[Any]", dimension: str) -> Iterable[tuple[Any, UsageTotals]]:
-    """Yield the totals of stored sums for each value of a column."""
-    for value, *totals in rows.values_list(dimension).annotate(**DAILY_SUMS):
-        yield value, UsageTotals(*totals)
+def group_sums(rows: "QuerySet[Any]", *dimensions: str) -> Iterable[tuple[Any, UsageTotals]]:
+    """Yield the totals of stored sums for values of columns. A single value is not in a tuple."""
+    for row in rows.values_list(*dimensions).annotate(**DAILY_SUMS):
+        values, totals = row[: len(dimensions)], row[len(dimensions) :]
+        yield values if len(values) > 1 else values[0], UsageTotals(*totals)
 
 
 def group_records(

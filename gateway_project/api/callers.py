@@ -41,6 +41,9 @@ class Caller(Protocol):
     def check_limits(self, models: Collection[str], expires_at: dt.datetime | None) -> None:
         """Raise PermissionDenied if the caller may not create a key with these models and this expiry."""
 
+    def check_lifetime(self, expires_at: dt.datetime | None) -> None:
+        """Raise PermissionDenied if the caller may not create a token that expires then."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionCaller:
@@ -66,6 +69,9 @@ class SessionCaller:
 
     def check_limits(self, models: Collection[str], expires_at: dt.datetime | None) -> None:
         """Accept all limits."""
+
+    def check_lifetime(self, expires_at: dt.datetime | None) -> None:
+        """Accept all lifetimes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,10 @@ class TokenCaller:
     def check_limits(self, models: Collection[str], expires_at: dt.datetime | None) -> None:
         """Accept all limits: a token is not restricted to models, and may create keys that outlast it."""
 
+    def check_lifetime(self, expires_at: dt.datetime | None) -> None:
+        """Raise PermissionDenied if another token would outlive this one."""
+        check_expiry(self.token.expires_at, expires_at)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyCaller:
@@ -128,13 +138,18 @@ class KeyCaller:
         allowed = set(self.key.allowed_models)
         if allowed and not (models and allowed.issuperset(models)):
             raise PermissionDenied(f"You can grant only these models: {', '.join(sorted(allowed))}.")
-        own_expiry = self.key.expires_at
-        if own_expiry is not None and (expires_at is None or expires_at > own_expiry):
-            raise PermissionDenied(
-                f"Choose an expiry that is not after that of your own key, {own_expiry:%Y-%m-%d}."
-            )
+        self.check_lifetime(expires_at)
+
+    def check_lifetime(self, expires_at: dt.datetime | None) -> None:
+        """Raise PermissionDenied if another key would outlive this one."""
+        check_expiry(self.key.expires_at, expires_at)
 
 
 def check_covered(caller: Caller, wanted: Collection[str]) -> None:
     if missing := [scope for scope in wanted if not caller.allows(scope)]:
         raise PermissionDenied(f"You cannot grant scopes that you do not have: {', '.join(sorted(missing))}.")
+
+
+def check_expiry(own: dt.datetime | None, wanted: dt.datetime | None) -> None:
+    if own is not None and (wanted is None or wanted > own):
+        raise PermissionDenied(f"Choose an expiry that is not after that of your own token or key, {own:%Y-%m-%d}.")

@@ -99,7 +99,7 @@ class KeyList(ProjectView):
 
     def list_keys(self, request: Request) -> Response:
         rows = ApiKey.objects.filter(project=self.project)
-        keys, cursor = paginate(rows, request, order="-pk", context=f"keys-{self.project.pk}")
+        keys, cursor = paginate(rows, request, newest_first=True, context=f"keys-{self.project.pk}")
         return page(KeyOutput(keys, many=True).data, cursor)
 
     def create_key(self) -> Response:

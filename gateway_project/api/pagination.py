@@ -1,7 +1,7 @@
 """Keyset pages: a cursor names the last row of a page, and is signed so that clients cannot change it."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 from django.core import signing
 from django.db.models import Model, QuerySet
@@ -15,23 +15,21 @@ signer = signing.Signer(salt="gateway_project.api.cursor")
 
 
 def paginate(
-    rows: "QuerySet[ModelT]", request: Request, *, order: str = "pk", context: str
+    rows: "QuerySet[ModelT]", request: Request, *, context: str, newest_first: bool = False
 ) -> tuple[Sequence[ModelT], str | None]:
-    """Return a page of rows, and the cursor of the next page, or None on the last page.
+    """Return a page of rows by their ids, and the cursor of the next page, or None on the last page.
 
-    `order` is a unique column; with a minus, from high to low. `context` names the list: a cursor of another
-    list is not valid. Raises InvalidFields for a wrong `limit` or `cursor`.
+    `context` names the list: a cursor of another list is not valid. Raises InvalidFields for a wrong `limit`
+    or `cursor`.
     """
-    limit, column = parse_limit(request), order.removeprefix("-")
+    limit = parse_limit(request)
     if given := request.query_params.get("cursor"):
-        comparison = "lt" if order.startswith("-") else "gt"
-        rows = rows.filter(**{f"{column}__{comparison}": read_cursor(given, context, rows, column)})
-    found = list(rows.order_by(order)[: limit + 1])
-    if len(found) <= limit:
-        return found, None
-    return found[:limit], signer.sign_object(
-        [context, str(getattr(found[limit - 1], column))], compress=False
-    )
+        (text,) = unsign_cursor(given, context)
+        last_id = rows.model._meta.pk.to_python(text)
+        rows = rows.filter(pk__lt=last_id) if newest_first else rows.filter(pk__gt=last_id)
+    found = list(rows.order_by("-pk" if newest_first else "pk")[: limit + 1])
+    is_last = len(found) <= limit
+    return found[:limit], None if is_last else sign_cursor(context, [str(found[limit - 1].pk)])
 
 
 def parse_limit(request: Request) -> int:
@@ -41,17 +39,19 @@ def parse_limit(request: Request) -> int:
     return int(text)
 
 
-def read_cursor(text: str, context: str, rows: "QuerySet[Any]", column: str) -> Any:
-    """Return the value of a cursor. Raises InvalidFields if this list has not issued it."""
-    parse: Callable[[Any], Any] = rows.model._meta.get_field(
-        rows.model._meta.pk.name if column == "pk" else column
-    ).to_python
+def sign_cursor(context: str, last: Sequence[str]) -> str:
+    """Return the cursor after the row with these values."""
+    return signer.sign_object([context, list(last)])
+
+
+def unsign_cursor(text: str, context: str) -> list[str]:
+    """Return the values of a cursor. Raises InvalidFields if this list has not issued it."""
     try:
-        issued_for, value = signer.unsign_object(text)
+        issued_for, last = signer.unsign_object(text)
     except (signing.BadSignature, ValueError):
-        issued_for, value = "", ""
+        issued_for, last = "", []
     if issued_for != context:
         raise InvalidFields(
             {"cursor": ["This cursor does not belong to this list. Use the nextCursor of one of its pages."]}
         )
-    return parse(value)
+    return list(last)

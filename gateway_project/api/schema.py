@@ -92,7 +92,9 @@ def put_in_envelope(result: dict[str, Any], generator: Any, request: Any, public
 
 
 def wrap(response: dict[str, Any]) -> None:
-    """Wrap one successful response. Lists also have a cursor."""
+    """Wrap one successful response. Lists also have a cursor. Without a body, `data` is null."""
+    if not response.get("content"):
+        response["content"] = {"application/json": {"schema": {"type": "null"}}}
     for media_type, content in response.get("content", {}).items():
         if media_type != "application/json":
             continue

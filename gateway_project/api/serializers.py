@@ -1,6 +1,6 @@
 """Base classes of serializers: names in camel case, amounts, and bodies that forms validate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -56,9 +56,17 @@ class Input(Serializer):
             raise InvalidFields(self.errors_of(form))
         return form
 
+    def names_by_source(self) -> Iterator[tuple[str, str]]:
+        """Yield the form's field and the name of each field, such as `rule_keys` and `rule.keys`."""
+        for name, field in self.fields.items():
+            if isinstance(field, Input):
+                yield from ((source, f"{name}.{inner}") for source, inner in field.names_by_source())
+            else:
+                yield field.source, name
+
     def errors_of(self, form: forms.BaseForm) -> dict[str, list[str]]:
         """Return the errors of a form by the names that the fields have in the body."""
-        names = {field.source: name for name, field in self.fields.items()}
+        names = dict(self.names_by_source())
         return {
             "" if field == GENERAL else names.get(field, camel_case(field)): [str(text) for text in texts]
             for field, texts in form.errors.items()
@@ -102,4 +110,6 @@ def sourced(field: Field, name: str) -> Field:
 
 def form_text(value: Any) -> Any:
     """Return a value as a browser sends it. Amounts have no exponent, because forms do not parse one."""
-    return f"{value:f}" if isinstance(value, Decimal) else value
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return sorted(value) if isinstance(value, set) else value

@@ -5,7 +5,17 @@ They come before those of the gateway, which respond to all other paths below `/
 
 from django.urls import path, re_path
 
-from gateway_project.api import keys, projects, schema
+from gateway_project.api import (
+    budgets,
+    credentials,
+    keys,
+    projects,
+    requests,
+    routes,
+    schema,
+    tokens,
+    usage,
+)
 from gateway_project.api.views import NotFoundView
 
 PROJECT = "api/v1/projects/<slug:slug>"
@@ -21,5 +31,17 @@ urlpatterns = [
     path(f"{PROJECT}/keys", keys.KeyList.as_view()),
     path(f"{PROJECT}/keys/<str:public_id>", keys.KeyDetail.as_view()),
     path(f"{PROJECT}/keys/<str:public_id>/rotate", keys.KeyRotation.as_view()),
+    path(f"{PROJECT}/credentials", credentials.CredentialList.as_view()),
+    path(f"{PROJECT}/credentials/<int:credential_id>", credentials.CredentialDetail.as_view()),
+    path(f"{PROJECT}/credentials/<int:credential_id>/test", credentials.CredentialTest.as_view()),
+    path(f"{PROJECT}/routes", routes.RouteList.as_view()),
+    path(f"{PROJECT}/routes/<int:route_id>", routes.RouteDetail.as_view()),
+    path(f"{PROJECT}/budgets", budgets.BudgetList.as_view()),
+    path(f"{PROJECT}/budgets/<int:budget_id>", budgets.BudgetDetail.as_view()),
+    path(f"{PROJECT}/usage", usage.ProjectUsage.as_view()),
+    path(f"{PROJECT}/requests", requests.RequestList.as_view()),
+    path(f"{PROJECT}/requests/<uuid:record_id>", requests.RequestDetail.as_view()),
+    path("api/v1/tokens", tokens.TokenList.as_view()),
+    path("api/v1/tokens/<str:token_id>", tokens.TokenDetail.as_view()),
     re_path(r"^api/v1/(?:projects|tokens)(?:/|$)", NotFoundView.as_view()),
 ]

@@ -104,9 +104,13 @@ class ApiView(APIView):
 
     def read(self, input_class: type[InputT], *, partial: bool = False) -> InputT:
         """Return the body, whose types are valid. Raises ValidationError."""
-        body = input_class(data=self.request.data, partial=partial)
+        body = input_class(data=self.request.data, partial=partial, context=self.body_context())
         body.is_valid(raise_exception=True)
         return body
+
+    def body_context(self) -> dict[str, Any]:
+        """Return what the fields of a body need to know."""
+        return {}
 
     @property
     def allowed_methods(self) -> list[str]:
@@ -140,6 +144,10 @@ class ProjectView(ApiView):
     def check_access(self, rule: Rule, **kwargs: Any) -> None:
         """Set the project and the role. Raises Http404 for outsiders, PermissionDenied for other members."""
         self.enter(kwargs["slug"], rule)
+
+    def body_context(self) -> dict[str, Any]:
+        """Return the project."""
+        return {"project": self.project}
 
     def enter(self, slug: str, rule: Rule) -> None:
         access = self.caller.access(slug)

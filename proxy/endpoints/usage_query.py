@@ -46,12 +46,17 @@ class UsageQuery:
 
 
 def parse(request: GatewayRequest, project: Project) -> UsageQuery:
-    """Parse the query. Raises InvalidRequest.
+    """Parse the query of a request. Raises InvalidRequest."""
+    return parse_query(request.scope["query_string"].decode("latin-1"), project)
+
+
+def parse_query(query: str, project: Project) -> UsageQuery:
+    """Parse a query string. Raises InvalidRequest.
 
     Names may be written `groupBy` or `group_by`. `tag` may be repeated. `key` is ignored here, because
     clients may send their API key in it.
     """
-    pairs = parse_pairs(request.scope["query_string"].decode("latin-1"))
+    pairs = parse_pairs(query)
     named = [(name.replace("_", "").lower(), value) for name, value in pairs]
     given, tags = dict(named), [value for name, value in named if name == "tag"]
     if len(given) < len(named) - max(len(tags) - 1, 0):

@@ -77,10 +77,15 @@ def with_bodies(
     rows = list(records)
     ids = [row.pk for row in rows]
     entries = PromptLogEntry.objects.of_project(project_id, ids)
-    corrections = UsageRecord.objects.filter(project=project_id, corrects__in=ids).order_by()
-    corrected = dict(corrections.values_list("corrects").annotate(Sum("cost_nano")))
+    corrected = corrections_by_record(project_id, ids)
     for row in rows:
         yield LoggedRequest(row, row.cost_nano + corrected.get(row.pk, 0), read_body(entries.get(row.pk)))
+
+
+def corrections_by_record(project_id: int, ids: Collection[UUID]) -> dict[UUID, int]:
+    """Return the sums of the corrections of records, in nano-USD. Records without corrections are absent."""
+    corrections = UsageRecord.objects.filter(project=project_id, corrects__in=ids).order_by()
+    return dict(corrections.values_list("corrects").annotate(Sum("cost_nano")))
 
 
 def find_body(project_id: int, id: UUID) -> LoggedBody | None:
@@ -115,9 +120,9 @@ def parse_search(key: ApiKey, pairs: Sequence[tuple[str, str]], *, sees_project:
     if "before" in given:
         conditions &= Q(pk__lt=required_id(given["before"]))
     if "from" in given:
-        conditions &= Q(pk__gte=parse_time(key, "from", given["from"]))
+        conditions &= Q(pk__gte=parse_time(key.project.tzinfo, "from", given["from"]))
     if "to" in given:
-        conditions &= Q(pk__lt=parse_time(key, "to", given["to"]))
+        conditions &= Q(pk__lt=parse_time(key.project.tzinfo, "to", given["to"]))
     tags = [parse_tag(value) for name, value in named if name == "tag"]
     return LogSearch(key, sees_project, parse_limit(given.get("limit")), conditions, tags)
 
@@ -130,10 +135,10 @@ def parse_limit(text: str | None) -> int:
     return int(text)
 
 
-def parse_time(key: ApiKey, name: str, text: str) -> UUID:
+def parse_time(timezone: dt.tzinfo, name: str, text: str) -> UUID:
     """Return an id that is at most as large as the ids of all requests since a time.
 
-    A date, or a time without an offset, is in the project's timezone.
+    A date, or a time without an offset, is in `timezone`.
     """
     try:
         time = dt.datetime.fromisoformat(text)
@@ -142,7 +147,7 @@ def parse_time(key: ApiKey, name: str, text: str) -> UUID:
             f"{name} must be a time such as 2026-11-20 or 2026-11-20T09:30:00Z.", name
         ) from None
     if time.tzinfo is None:
-        time = time.replace(tzinfo=key.project.tzinfo)
+        time = time.replace(tzinfo=timezone)
     if not MIN_TIME < time < MIN_TIME.replace(year=9000):
         raise InvalidRequest(f"{name} must be a time after {MIN_TIME:%Y-%m-%d}.", name)
     return uuid7_floor(time)

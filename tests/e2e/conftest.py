@@ -105,6 +105,7 @@ def path_values(project: Project) -> dict[str, Any]:
         "route_id": Route.objects.create(
             project=project, name="smart", targets=[{"provider": "local", "model": "x"}]
         ).pk,
+        "token_id": "unknown",
         "credential": credential.slug,
         "credential_slug": credential.slug,
     }

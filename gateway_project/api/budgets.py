@@ -10,7 +10,7 @@ from billing.budgets.forms import BudgetForm
 from billing.budgets.status import BudgetStatus, list_statuses
 from billing.models import Budget, Mode, Period, Webhook
 from gateway_project.api.envelope import page, success
-from gateway_project.api.serializers import Input, Serializer, UsdField, UsdOutput
+from gateway_project.api.serializers import Input, Integer, Serializer, Text, UsdField, UsdOutput
 from gateway_project.api.views import ProjectView, Rule, documented, find
 from keys.models import ApiKey
 from projects.models import Project, Role
@@ -19,7 +19,7 @@ READ = Rule(Role.VIEWER, ("usage:read", "project:manage"))
 WRITE = Rule(Role.ADMIN, ("project:manage",))
 
 
-class KeyReference(serializers.CharField):
+class KeyReference(Text):
     """The id of an API key of the project."""
 
     def to_internal_value(self, data: Any) -> int:
@@ -49,7 +49,7 @@ class MemberList(serializers.ListField):
 class WebhookList(serializers.ListField):
     """Ids of webhooks of the project."""
 
-    child = serializers.IntegerField()
+    child = Integer()
 
     def to_internal_value(self, data: Any) -> list[int]:
         """Return the ids. Raises ValidationError for webhooks that the project does not have."""
@@ -65,7 +65,7 @@ class BudgetChange(Input):
 
     mode = serializers.ChoiceField(choices=Mode.choices, required=False)
     limit = UsdField(source="limit_nano")
-    thresholds = serializers.ListField(child=serializers.IntegerField(), required=False)
+    thresholds = serializers.ListField(child=Integer(), required=False)
     alert_members = MemberList(required=False)
     alert_webhooks = WebhookList(required=False)
 

@@ -6,7 +6,7 @@ from rest_framework.response import Response
 
 from gateway_project.api.envelope import page, success
 from gateway_project.api.pagination import paginate
-from gateway_project.api.serializers import Input, Serializer, TextList
+from gateway_project.api.serializers import Input, Serializer, Text, TextList
 from gateway_project.api.views import PAGE_PARAMETERS, ProjectView, Rule, documented, find
 from gateway_project.dashboard.forms import CredentialForm
 from projects.models import Role
@@ -19,10 +19,10 @@ READ, WRITE = Rule(Role.MEMBER, MANAGE), Rule(Role.ADMIN, MANAGE)
 class CredentialChange(Input):
     """A credential. `secret` is the provider's API key; without it, a stored one stays."""
 
-    name = serializers.CharField(source="slug", max_length=60)
-    provider = serializers.CharField()
-    base_url = serializers.CharField(required=False, allow_blank=True)
-    secret = serializers.CharField(required=False, write_only=True)
+    name = Text(source="slug", max_length=60)
+    provider = Text()
+    base_url = Text(required=False, allow_blank=True)
+    secret = Text(required=False, write_only=True)
     models = TextList(required=False, source="model_names")
 
 

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from gateway_project.api.callers import Caller
 from gateway_project.api.envelope import page, success
 from gateway_project.api.pagination import paginate
-from gateway_project.api.serializers import Input, Serializer, TextList, UsdField
+from gateway_project.api.serializers import Input, Integer, Serializer, Text, TextList, UsdField
 from gateway_project.api.views import PAGE_PARAMETERS, ProjectView, Rule, documented, find
 from gateway_project.dashboard.forms import BudgetedKeyForm
 from keys.forms import KeyEditForm
@@ -25,22 +25,22 @@ DEFAULT_GRACE_S, MAX_GRACE_S = 86_400, 30 * 86_400
 class RateLimitFields(Serializer):
     """The rate limits of a key or project."""
 
-    rpm_limit = serializers.IntegerField(required=False, allow_null=True)
-    tpm_limit = serializers.IntegerField(required=False, allow_null=True)
-    concurrency_limit = serializers.IntegerField(required=False, allow_null=True)
+    rpm_limit = Integer(required=False, allow_null=True)
+    tpm_limit = Integer(required=False, allow_null=True)
+    concurrency_limit = Integer(required=False, allow_null=True)
 
 
 class KeyChange(RateLimitFields, Input):
     """The fields of a key that can change."""
 
-    name = serializers.CharField(source="label", max_length=120)
+    name = Text(source="label", max_length=120)
     allowed_models = TextList(required=False)
 
 
 class NewKey(KeyChange):
     """A new key. Budgets are in US dollars."""
 
-    scopes = serializers.ListField(child=serializers.CharField(), required=False)
+    scopes = serializers.ListField(child=Text(), required=False)
     expires_on = serializers.DateField(required=False, allow_null=True)
     daily_budget = UsdField(source="day_budget", required=False, allow_null=True)
     monthly_budget = UsdField(source="month_budget", required=False, allow_null=True)
@@ -49,7 +49,7 @@ class NewKey(KeyChange):
 class Rotation(Input):
     """The time for which the previous secret of a rotated key still works."""
 
-    grace_s = serializers.IntegerField(min_value=0, max_value=MAX_GRACE_S, default=DEFAULT_GRACE_S)
+    grace_s = Integer(min_value=0, max_value=MAX_GRACE_S, default=DEFAULT_GRACE_S)
 
 
 class KeyOutput(RateLimitFields):

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from gateway_project.api.envelope import InvalidFields, page, success
 from gateway_project.api.keys import RateLimitFields
 from gateway_project.api.pagination import paginate
-from gateway_project.api.serializers import Input, Serializer, camel_case
+from gateway_project.api.serializers import Flag, Input, Integer, Serializer, Text, camel_case
 from gateway_project.api.views import PAGE_PARAMETERS, ApiView, ProjectView, Rule, documented
 from gateway_project.dashboard.forms import CredentialForm, ProjectForm, ProjectSettingsForm
 from keys.models import ApiKey
@@ -27,21 +27,21 @@ FIRST_KEYS = {"openai_key": "openai", "anthropic_key": "anthropic", "gemini_key"
 class ProjectChange(RateLimitFields, Input):
     """The settings of a project."""
 
-    name = serializers.CharField(max_length=80)
-    timezone = serializers.CharField(required=False)
-    accepts_provider_keys = serializers.BooleanField(required=False)
-    caches_responses = serializers.BooleanField(required=False)
-    cache_ttl_s = serializers.IntegerField(required=False)
+    name = Text(max_length=80)
+    timezone = Text(required=False)
+    accepts_provider_keys = Flag(required=False)
+    caches_responses = Flag(required=False)
+    cache_ttl_s = Integer(required=False)
 
 
 class NewProject(Input):
     """A new project, optionally with its keys for providers, which become credentials."""
 
-    name = serializers.CharField(max_length=80)
-    timezone = serializers.CharField(required=False)
-    openai_key = serializers.CharField(required=False, write_only=True)
-    anthropic_key = serializers.CharField(required=False, write_only=True)
-    gemini_key = serializers.CharField(required=False, write_only=True)
+    name = Text(max_length=80)
+    timezone = Text(required=False)
+    openai_key = Text(required=False, write_only=True)
+    anthropic_key = Text(required=False, write_only=True)
+    gemini_key = Text(required=False, write_only=True)
 
 
 class ProjectOutput(RateLimitFields):

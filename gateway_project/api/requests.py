@@ -109,6 +109,8 @@ def search(request: Request, project: Project) -> UsageRecordQuerySet:
     """Return the requests that a query selects. Raises InvalidFields."""
     given = request.query_params
     rows = UsageRecord.objects.for_project(project).requests().select_related("key")
+    if given.get("outcome", Outcome.OK) not in Outcome.values:
+        raise InvalidFields({"outcome": [f"Choose one of {', '.join(Outcome.values)}."]})
     if invalid := [name for name, values in given.lists() if not "".join(values).isprintable()]:
         raise InvalidFields({invalid[0]: ["The value contains unprintable characters."]})
     rows = rows.filter(**{column: given[name] for name, column in FILTERS.items() if given.get(name)})

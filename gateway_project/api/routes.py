@@ -8,7 +8,16 @@ from rest_framework.response import Response
 
 from gateway_project.api.envelope import page, success
 from gateway_project.api.pagination import paginate
-from gateway_project.api.serializers import Input, Serializer, TextList
+from gateway_project.api.serializers import (
+    ONE_LINE,
+    Flag,
+    Input,
+    Integer,
+    PatternText,
+    Serializer,
+    Text,
+    TextList,
+)
 from gateway_project.api.views import PAGE_PARAMETERS, ProjectView, Rule, documented, find
 from projects.models import Role
 from proxy.models import Route
@@ -17,16 +26,16 @@ from proxy.routing.routes.forms import CAPABILITIES, RouteForm, pair_lines, targ
 
 MANAGE = ("project:manage",)
 READ, WRITE = Rule(Role.MEMBER, MANAGE), Rule(Role.ADMIN, MANAGE)
-WITHOUT_SPACE, ONE_LINE = r"^\S*$", r"^[^\r\n]*$"
+WITHOUT_SPACE = r"^\S*$"
 
 
 class Target(Serializer):
     """A target: a provider or credential, the model there, its weight, and a timeout such as `60s`."""
 
-    provider = serializers.RegexField(r"^[^\s/]+$", max_length=60)
-    model = serializers.RegexField(WITHOUT_SPACE, max_length=200, required=False, allow_blank=True)
-    weight = serializers.IntegerField(required=False, min_value=1, max_value=1000)
-    timeout = serializers.RegexField(r"^\S+$", max_length=20, required=False)
+    provider = PatternText(r"^[^\s/]+$", max_length=60)
+    model = PatternText(WITHOUT_SPACE, max_length=200, required=False, allow_blank=True)
+    weight = Integer(required=False, min_value=1, max_value=1000)
+    timeout = PatternText(r"^\S+$", max_length=20, required=False)
 
 
 class TargetLines(serializers.ListField):
@@ -36,13 +45,18 @@ class TargetLines(serializers.ListField):
 
     def to_internal_value(self, data: Any) -> list[str]:
         """Return the targets as lines."""
-        return [target_line({"model": "", **target}) for target in super().to_internal_value(data)]
+        targets = super().to_internal_value(data)
+        # A PATCH makes all fields optional, also those of the targets, which it replaces as a whole.
+        missing = [number for number, target in enumerate(targets) if "provider" not in target]
+        if missing:
+            raise serializers.ValidationError({missing[0]: {"provider": ["This field is required."]}})
+        return [target_line({"model": "", **target}) for target in targets]
 
 
 class PairLines(serializers.DictField):
     """Names and values, which the form takes as lines."""
 
-    child = serializers.RegexField(ONE_LINE, max_length=200, allow_blank=True)
+    child = PatternText(ONE_LINE, max_length=200, allow_blank=True)
 
     def to_internal_value(self, data: Any) -> list[str]:
         """Return the pairs as lines. Raises ValidationError for names with a colon or a line break."""
@@ -58,22 +72,22 @@ class RuleChange(Input):
     keys = TextList(source="rule_keys", required=False)
     headers = PairLines(source="rule_headers", required=False)
     metadata = PairLines(source="rule_metadata", required=False)
-    min_input_tokens = serializers.IntegerField(required=False, allow_null=True)
-    max_input_tokens = serializers.IntegerField(required=False, allow_null=True)
+    min_input_tokens = Integer(required=False, allow_null=True)
+    max_input_tokens = Integer(required=False, allow_null=True)
     capabilities = serializers.MultipleChoiceField(choices=CAPABILITIES, required=False)
 
 
 class RouteChange(Input):
     """A route."""
 
-    name = serializers.CharField(max_length=200)
+    name = Text(max_length=200)
     strategy = serializers.ChoiceField(choices=STRATEGIES, required=False)
     targets = TargetLines(source="target_lines", required=False)
     fallbacks = TextList(source="fallback_lines", required=False)
     rule = RuleChange(source="*", required=False)
-    retry_attempts = serializers.IntegerField(required=False, allow_null=True)
-    retry_delay_ms = serializers.IntegerField(required=False, allow_null=True)
-    retries_context_length = serializers.BooleanField(required=False)
+    retry_attempts = Integer(required=False, allow_null=True)
+    retry_delay_ms = Integer(required=False, allow_null=True)
+    retries_context_length = Flag(required=False)
 
 
 class RuleOutput(Serializer):

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from django import forms
+from django.core.validators import RegexValidator
 from rest_framework import serializers
 from rest_framework.fields import Field, SerializerMethodField
 
@@ -12,6 +13,7 @@ from billing.money import decimal_usd
 from gateway_project.api.envelope import InvalidFields
 
 FormT = TypeVar("FormT", bound=forms.BaseForm)
+ONE_LINE = r"^[^\r\n]*$"
 GENERAL = "__all__"
 """Django's name for errors that belong to no field."""
 
@@ -91,11 +93,51 @@ class UsdOutput(serializers.DecimalField):
         return Decimal(decimal_usd(value))
 
 
+class Text(serializers.CharField):
+    """A JSON string. Numbers are not texts."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text. Raises ValidationError."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        text: str = super().to_internal_value(data)
+        return text
+
+
+class PatternText(Text):
+    """A JSON string that matches a regular expression."""
+
+    def __init__(self, pattern: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.validators.append(RegexValidator(pattern, message="A character is not allowed here."))
+
+
+class Integer(serializers.IntegerField):
+    """A JSON number without a fraction. Texts are not numbers."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """Return the number. Raises ValidationError."""
+        if type(data) is not int:
+            self.fail("invalid")
+        number: int = super().to_internal_value(data)
+        return number
+
+
+class Flag(serializers.BooleanField):
+    """JSON's true or false, and nothing that only looks like one."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return the value. Raises ValidationError."""
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
 class TextList(serializers.ListField):
     """A list of texts, each of which is one line of a form's field."""
 
     def __init__(self, **kwargs: Any) -> None:
-        child = serializers.RegexField(r"^[^\r\n]*$", max_length=500)
+        child = PatternText(ONE_LINE, max_length=500)
         super().__init__(child=child, max_length=1000, **kwargs)
 
 

@@ -7,7 +7,7 @@ from rest_framework.response import Response
 
 from gateway_project.api.envelope import page, success
 from gateway_project.api.pagination import paginate
-from gateway_project.api.serializers import Input, Serializer
+from gateway_project.api.serializers import Input, Serializer, Text
 from gateway_project.api.views import PAGE_PARAMETERS, ApiView, Rule, documented, find
 from keys.forms import AccessTokenForm
 from keys.models import AccessToken
@@ -20,8 +20,8 @@ ANY = Rule(Role.VIEWER, MANAGEMENT_SCOPES)
 class NewToken(Input):
     """A new access token."""
 
-    name = serializers.CharField(max_length=120)
-    scopes = serializers.ListField(child=serializers.CharField())
+    name = Text(max_length=120)
+    scopes = serializers.ListField(child=Text())
     expires_on = serializers.DateField(required=False, allow_null=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,7 +19,7 @@ from billing.usage.tags import TagValue
 from gateway_project.api.envelope import InvalidFields, success
 from gateway_project.api.pagination import parse_limit, sign_cursor, unsign_cursor
 from gateway_project.api.serializers import Serializer, UsdOutput
-from gateway_project.api.views import PAGE_PARAMETERS, ProjectView, Rule, documented
+from gateway_project.api.views import PAGE_PARAMETERS, ProjectView, Rule
 from projects.models import Project, Role
 from proxy.endpoints import usage_query
 from proxy.formats.neutral import InvalidRequest
@@ -114,7 +114,11 @@ class ProjectUsage(ProjectView):
 
     rules = {"GET": Rule(Role.VIEWER, ("usage:read",))}
 
-    @documented("getUsage", UsageOutput, parameters=PARAMETERS)
+    @extend_schema(
+        operation_id="getUsage",
+        parameters=PARAMETERS,
+        responses={(200, "application/json"): UsageOutput, (200, "text/csv"): str},
+    )
     def get(self, request: Request, **_: str) -> Response | HttpResponse:
         """Return sums of requests, tokens and costs, in rows by time and group."""
         table = parse_table(request, self.project)
@@ -139,6 +143,8 @@ def parse_table(request: Request, project: Project) -> Table:
         query = usage_query.parse_query(query_without(request, *OWN_PARAMETERS), project)
     except InvalidRequest as error:
         raise InvalidFields({error.param or "": [str(error)]}) from None
+    if empty := [name for name, value in request.query_params.items() if not value]:
+        raise InvalidFields({empty[0]: ["This parameter has no value."]})
     granularity = choice(request, "granularity", ("total", "day", "hour"))
     choice(request, "format", ("json", "csv"))
     report = query.report

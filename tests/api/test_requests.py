@@ -60,7 +60,9 @@ def test_times_limit_the_list(owner_api: ApiClient, project: Project, key: ApiKe
     assert owner_api.get(f"{PATH}?from={tomorrow}").data == []
 
 
-@pytest.mark.parametrize("query", ["from=soon", "to=1066-10-14", "tag=team", "model=%00", "keyId=a%0A"])
+@pytest.mark.parametrize(
+    "query", ["from=soon", "outcome=good", "to=1066-10-14", "tag=team", "model=%00", "keyId=a%0A"]
+)
 def test_invalid_parameter_is_a_400(owner_api: ApiClient, project: Project, query: str) -> None:
     assert owner_api.get(f"{PATH}?{query}").status == 400
 

@@ -82,6 +82,12 @@ def test_a_route_that_cannot_work_is_refused_with_the_reason_of_the_page(
     assert reply.error["message"] == " ".join(page.non_field_errors())
 
 
+def test_a_changed_target_needs_a_provider_too(owner_api: ApiClient) -> None:
+    created = owner_api.post(PATH, {"name": "smart", "targets": TARGETS}).data
+    reply = owner_api.patch(f"{PATH}/{created['id']}", {"targets": [{"model": "gpt-4o"}]})
+    assert (reply.status, list(reply.error["fields"])) == (400, ["targets.0.provider"])
+
+
 def test_a_deleted_route_is_gone(owner_api: ApiClient) -> None:
     created = owner_api.post(PATH, {"name": "smart", "targets": TARGETS}).data
     assert owner_api.delete(f"{PATH}/{created['id']}").status == 200

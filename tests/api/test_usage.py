@@ -95,6 +95,7 @@ def test_csv_contains_no_formulas(owner_api: ApiClient, key: ApiKey, model: str)
     [
         ("days=0", "days"),
         ("days=x", "days"),
+        ("to=", "to"),
         ("from=2026-02-30", "from"),
         ("groupBy=color", "groupBy"),
         ("groupBy=tag:", "groupBy"),

@@ -166,8 +166,9 @@ class AccessTokenForm(forms.Form):
     def expires_at(self) -> dt.datetime | None:
         """The time at which the token of this valid form expires."""
         day: dt.date | None = self.cleaned_data["expires_on"]
-        next_midnight = day and dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=dt.UTC)
-        return next_midnight or None
+        if day is None:
+            return None
+        return dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=dt.UTC)
 
     def issue(self, user: User) -> tuple[AccessToken, str]:
         """Create the token. Return it with its text, which is not stored."""

@@ -10,7 +10,7 @@ from billing.budgets.forms import BudgetForm
 from billing.budgets.status import BudgetStatus, list_statuses
 from billing.models import Budget, Mode, Period, Webhook
 from gateway_project.api.envelope import page, success
-from gateway_project.api.serializers import Input, Integer, Serializer, Text, UsdField, UsdOutput
+from gateway_project.api.serializers import Input, Integer, Serializer, UsdField, UsdOutput
 from gateway_project.api.views import ProjectView, Rule, documented, find
 from keys.models import ApiKey
 from projects.models import Project, Role
@@ -19,7 +19,7 @@ READ = Rule(Role.VIEWER, ("usage:read", "project:manage"))
 WRITE = Rule(Role.ADMIN, ("project:manage",))
 
 
-class KeyReference(Text):
+class KeyReference(serializers.CharField):
     """The id of an API key of the project."""
 
     def to_internal_value(self, data: Any) -> int:

@@ -152,4 +152,6 @@ def check_covered(caller: Caller, wanted: Collection[str]) -> None:
 
 def check_expiry(own: dt.datetime | None, wanted: dt.datetime | None) -> None:
     if own is not None and (wanted is None or wanted > own):
-        raise PermissionDenied(f"Choose an expiry that is not after that of your own token or key, {own:%Y-%m-%d}.")
+        raise PermissionDenied(
+            f"Choose an expiry that is not after that of your own token or key, {own:%Y-%m-%d}."
+        )

@@ -128,9 +128,9 @@ class Flag(serializers.BooleanField):
 
     def to_internal_value(self, data: Any) -> bool:
         """Return the value. Raises ValidationError."""
-        if not isinstance(data, bool):
-            self.fail("invalid", input=data)
-        return data
+        if data is True or data is False:
+            return bool(data)
+        return bool(self.fail("invalid", input=data))
 
 
 class TextList(serializers.ListField):

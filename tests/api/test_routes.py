@@ -79,7 +79,7 @@ def test_a_route_that_cannot_work_is_refused_with_the_reason_of_the_page(
     reply = owner_api.post(PATH, {"name": "smart", "targets": [{"provider": "nobody", "model": "x"}]})
     page = RouteForm({"name": "smart", "strategy": "ordered", "target_lines": "nobody/x"}, project=project)
     assert reply.status == 400
-    assert reply.error["message"] == " ".join(page.non_field_errors())
+    assert reply.error["message"] == " ".join(map(str, page.non_field_errors()))
 
 
 def test_a_changed_target_needs_a_provider_too(owner_api: ApiClient) -> None:

@@ -1,6 +1,9 @@
 """Access tokens over the REST API: create, list, revoke, and what a token may grant."""
 
+import datetime as dt
+
 import pytest
+from django.core.management import CommandError, call_command
 
 from keys.models import AccessToken, ApiKey
 from projects.models import Project, User
@@ -72,6 +75,25 @@ def test_nobody_revokes_tokens_of_others(owner_api: ApiClient, outsider_api: Api
     created = owner_api.post("tokens", NEW).data
     assert outsider_api.delete(f"tokens/{created['id']}").status == 404
     assert outsider_api.delete("tokens/%00").status == 404
+
+
+def test_the_command_creates_a_token(alice: User, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("create_access_token", "Alice@example.org", "usage:read", "--expires-on", "2999-01-01")
+    assert ApiClient(capsys.readouterr().out.split()[-1]).get("projects").status == 200
+    assert AccessToken.objects.get().expires_at == dt.datetime(2999, 1, 2, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nobody@example.org", "usage:read"),
+        ("alice@example.org", "all"),
+        ("alice@example.org", "usage:read", "--expires-on", "x"),
+    ],
+)
+def test_the_command_refuses_invalid_arguments(alice: User, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError):
+        call_command("create_access_token", *arguments)
 
 
 def test_an_api_key_has_no_access_tokens(project: Project) -> None:

@@ -30,6 +30,15 @@ class Reply:
         return error
 
 
+def reply_of(response: Any) -> Reply:
+    """Return a response of Django's test client, and check that it has the envelope."""
+    assert response["Content-Type"] == "application/json", response.content[:500]
+    reply = Reply(response.status_code, response.json(), response.headers)
+    assert reply.body["success"] is (reply.status < 400), reply.body
+    assert reply.status < 400 or reply.error["request_id"] == response["x-request-id"]
+    return reply
+
+
 class ApiClient:
     """Sends requests with an access token, an API key, or neither."""
 
@@ -41,11 +50,7 @@ class ApiClient:
         response = self.client.generic(
             method, f"/api/v1/{path}", content, content_type="application/json", headers=headers
         )
-        assert response["Content-Type"] == "application/json", response.content[:500]
-        reply = Reply(response.status_code, response.json(), response.headers)
-        assert reply.body["success"] is (reply.status < 400), reply.body
-        assert reply.status < 400 or reply.error["request_id"] == response["x-request-id"]
-        return reply
+        return reply_of(response)
 
     def get(self, path: str) -> Reply:
         return self.send("GET", path)

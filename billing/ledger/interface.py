@@ -229,6 +229,15 @@ class Ledger(Protocol):
         is cancelled while it waits, the ledger undoes the reservation and writes the record of the request.
         """
 
+    async def extend(
+        self, reservation: ReservationGrant, amount: int, budgets: tuple[BudgetLimit, ...]
+    ) -> ReservationGrant | None:
+        """Atomically reserve `amount` more for a request of this process. Return the new reservation.
+
+        `budgets` are those of the request. The result is None, and the reservation unchanged, if less remains
+        in one of them that is hard, or if the store does not answer.
+        """
+
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
         """Return the status of rate limits without counting a request. Raises LedgerUnavailable."""
 

@@ -91,6 +91,17 @@ class Admitted:
         entry.blocking_budget_id = self.reservation.shadow_budget_id
         return entry
 
+    async def cover(self, candidate: Candidate, spent_nano: int) -> "Admitted":
+        """Return this permission with a reservation that also covers a call of the candidate, if possible.
+
+        `spent_nano` is the cost of the calls before it. Only a hard budget needs this.
+        """
+        missing = cost_bound(candidate, self.policy).max_nano + spent_nano - self.reservation.amount
+        if not self.policy.has_hard_budget or missing <= 0:
+            return self
+        extended = await ledger.current().extend(self.reservation, missing, self.policy.budgets)
+        return self if extended is None else replace(self, reservation=extended)
+
     def for_call(self, number: int, candidates: tuple[Candidate, ...], spent_nano: int) -> "Admitted | None":
         """Return the permission for the call with this number, which calls the first of `candidates`.
 

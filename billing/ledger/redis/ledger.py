@@ -6,7 +6,7 @@ One Lua script reserves the amount of a request, and one settles it.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -14,6 +14,7 @@ import structlog
 from billing.ledger.failpoints import failpoint
 from billing.ledger.interface import (
     DATABASE,
+    MAX_RESERVATION_NANO,
     NO_LIMITS,
     REDIS,
     AdmissionDenied,
@@ -30,7 +31,7 @@ from billing.ledger.redis.background import BackgroundTasks
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
 from billing.ledger.redis.client.keys import heartbeat_key
 from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
-from billing.ledger.redis.client.scripts import RATE_STATUS, RESERVE, RESTORE
+from billing.ledger.redis.client.scripts import EXTEND, RATE_STATUS, RESERVE, RESTORE
 from billing.ledger.redis.epochs import REBUILD_GRACE_S, EpochTracker
 from billing.ledger.redis.outbox.drainer import Drainer
 from billing.ledger.redis.outbox.pending_state import OpenReservation, PendingRecord, PendingState
@@ -238,6 +239,28 @@ class RedisLedger:
                 case _:
                     raise LedgerUnavailable("the reservation was cancelled")
         raise LedgerUnavailable(f"no reservation after {MAX_ATTEMPTS} attempts")
+
+    async def extend(
+        self, reservation: ReservationGrant, amount: int, budgets: tuple[BudgetLimit, ...]
+    ) -> ReservationGrant | None:
+        open_reservation = self.pending.reservations.get(reservation.id)
+        if open_reservation is None or reservation.amount + amount > MAX_RESERVATION_NANO:
+            return None
+        failpoint("extend.before")
+        try:
+            reply = await self.client.run_fast(
+                EXTEND,
+                open_reservation.request.project_id,
+                *reserve_codec.encode_extend_args(open_reservation.request, amount, budgets),
+            )
+        except RedisUnavailable:
+            # Redis may have the larger amount. The settlement ends the amount that Redis has.
+            return None
+        failpoint("extend.after")
+        if reply != [b"ok"]:
+            return None
+        open_reservation.amount = reservation.amount + amount
+        return replace(reservation, amount=open_reservation.amount)
 
     async def _epoch_for_request(self, request: ReserveRequest) -> str:
         """Return the epoch of the project.

@@ -39,6 +39,19 @@ def encode_args(
     )  # fmt: skip
 
 
+def encode_extend_args(
+    request: ReserveRequest, amount: int, budgets: tuple[BudgetLimit, ...]
+) -> tuple[Argument, ...]:
+    """Return the arguments of the script `extend`: the id, the amount, and the windows of hard budgets."""
+    windows = (
+        argument
+        for budget in budgets
+        if budget.is_hard
+        for argument in (window_id(budget, request.estimate.day), budget.limit_nano)
+    )
+    return (request.id.hex, amount, *windows)
+
+
 def encode_restore_args(request: ReserveRequest, amount: int, process_id: str) -> tuple[Argument, ...]:
     """Return the arguments of the script `restore`.
 

@@ -14,7 +14,9 @@ import structlog
 from billing.ledger.failpoints import failpoint
 from billing.ledger.interface import (
     DATABASE,
+    MAX_RESERVATION_NANO,
     AdmissionDenied,
+    BudgetLimit,
     LedgerUnavailable,
     RateLimit,
     RateLimitStatus,
@@ -98,6 +100,21 @@ class SqlLedger:
             raise
         failpoint("reserve.after")
         return replace(reservation, rate_limit_status=rate_limit_status)
+
+    async def extend(
+        self, reservation: ReservationGrant, amount: int, budgets: tuple[BudgetLimit, ...]
+    ) -> ReservationGrant | None:
+        if reservation.amount + amount > MAX_RESERVATION_NANO:
+            return None
+        failpoint("extend.before")
+        transaction = partial(transactions.extend, id=reservation.id, amount_nano=amount, budgets=budgets)
+        try:
+            is_extended = await asyncio.shield(self.submit(transaction))
+        except LedgerUnavailable:
+            # The larger amount may have been committed. The settlement ends the stored amount.
+            return None
+        failpoint("extend.after")
+        return replace(reservation, amount=reservation.amount + amount) if is_extended else None
 
     def cancel(self, request: ReserveRequest) -> None:
         """Settle a reservation whose caller was cancelled and therefore cannot release it.

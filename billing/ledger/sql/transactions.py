@@ -43,6 +43,8 @@ INSERT_RESERVATION_SQL = (
 SELECT_WINDOW_SQL = (
     "SELECT id, spent_nano + reserved_nano FROM billing_budgetwindow WHERE budget_id = %s AND name = %s"
 )
+SELECT_USED_SQL = "SELECT budget_id, spent_nano + reserved_nano FROM billing_budgetwindow WHERE id = %s"
+ADD_RESERVED_SQL = "UPDATE billing_budgetwindow SET reserved_nano = reserved_nano + %s WHERE id = %s"
 INSERT_WINDOW_SQL = (
     "INSERT INTO billing_budgetwindow (budget_id, name, spent_nano, reserved_nano) "
     f"SELECT %s, %s, ({SUM_COSTS_SQL}), %s RETURNING id, spent_nano + reserved_nano"
@@ -87,10 +89,7 @@ async def reserve(executor: Executor, request: ReserveRequest) -> ReservationGra
             amount_nano = min(amount_nano, remaining)
         windows.append(window_id)
     for window_id in windows:
-        await executor.run(
-            "UPDATE billing_budgetwindow SET reserved_nano = reserved_nano + %s WHERE id = %s",
-            (amount_nano, window_id),
-        )
+        await executor.run(ADD_RESERVED_SQL, (amount_nano, window_id))
     request.estimate.blocking_budget_id = shadow_budget_id
     estimate = encode_entry(request.estimate).decode()
     await executor.run(
@@ -98,6 +97,24 @@ async def reserve(executor: Executor, request: ReserveRequest) -> ReservationGra
         (request.id.hex, request.project_id, request.key_id, amount_nano, join_window_ids(windows), estimate),
     )
     return ReservationGrant(request.id, amount_nano, shadow_budget_id=shadow_budget_id)
+
+
+async def extend(executor: Executor, id: UUID, amount_nano: int, budgets: tuple[BudgetLimit, ...]) -> bool:
+    """Add to the amount of an open reservation. Return False if a hard budget has less left."""
+    rows = await executor.run("SELECT windows FROM billing_reservation WHERE id = %s", (id.hex,))
+    windows = [window_id for (text,) in rows for window_id in split_window_ids(text)]
+    limits = {budget.id: budget.limit_nano for budget in budgets if budget.is_hard}
+    for window_id in windows:
+        for budget_id, used in await executor.run(SELECT_USED_SQL, (window_id,)):
+            if budget_id in limits and limits[budget_id] - used < amount_nano:
+                return False
+    for window_id in windows:
+        await executor.run(ADD_RESERVED_SQL, (amount_nano, window_id))
+    await executor.run(
+        "UPDATE billing_reservation SET amount_nano = amount_nano + %s WHERE id = %s",
+        (amount_nano, id.hex),
+    )
+    return bool(rows)
 
 
 def budget_exceeded(budget: BudgetLimit, remaining: int, request: ReserveRequest) -> BudgetExceeded:

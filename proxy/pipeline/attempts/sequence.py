@@ -1,7 +1,8 @@
 """The calls of one request: retries of a target, then its fallbacks, until one call succeeds.
 
-All calls end before the client gets anything. Each call that may be billed is charged. The next call runs
-only if the rest of the reservation covers it.
+All calls end before the client gets anything. Each call that may be billed is charged. The reservation is
+then extended by this charge, as far as the budgets allow it. The next call runs only if the rest of the
+reservation covers it.
 """
 
 import asyncio
@@ -87,7 +88,7 @@ class AttemptSequence:
         Raises CallFailed, InvalidRequest, GatewayError if no target may be called now, and ClientDisconnected
         if the client disconnects between two calls.
         """
-        self.choose_first_target()
+        await self.choose_first_target()
         first_started_at = time.perf_counter()
         while True:
             result = await self.call()
@@ -105,7 +106,7 @@ class AttemptSequence:
         earlier_s = self.started_at - first_started_at if self.failed else 0.0
         return replace(result, upstream_s=result.upstream_s + earlier_s) if earlier_s else result
 
-    def choose_first_target(self) -> None:
+    async def choose_first_target(self) -> None:
         """Choose the target of the first call. Raises GatewayError if no target may be called now."""
         candidates = self.admitted.planned.candidates
         if self.uses_health and len(candidates) > 1:
@@ -114,7 +115,7 @@ class AttemptSequence:
             )
         if candidates[0] is self.admitted.planned.candidate and self.begin_call(candidates[0]):
             return
-        first = self.choose(1, candidates, 0)
+        first = await self.choose(1, candidates)
         if first is None:
             raise self.circuit_open(candidates)
         self.admitted = first
@@ -133,13 +134,22 @@ class AttemptSequence:
         target_health.retry_budget.add_request(now)
         return True
 
-    def choose(self, number: int, candidates: tuple[Candidate, ...], spent_nano: int) -> Admitted | None:
+    async def choose(self, number: int, candidates: tuple[Candidate, ...]) -> Admitted | None:
         """Return the permission to call the first candidate that may be called now; None if none may."""
         for index, candidate in enumerate(candidates):
-            permitted = self.admitted.for_call(number, candidates[index:], spent_nano)
+            permitted = await self.permit(number, candidates[index:])
             if permitted is not None and self.begin_call(candidate):
                 return permitted
         return None
+
+    async def permit(self, number: int, candidates: tuple[Candidate, ...]) -> Admitted | None:
+        """Return the permission to call the first candidate, or None if a hard budget does not cover it.
+
+        If failed calls have used a part of the reservation, it is extended as far as the budgets allow it.
+        """
+        if spent_nano := self.spent_nano:
+            self.admitted = await self.admitted.cover(candidates[0], spent_nano)
+        return self.admitted.for_call(number, candidates, spent_nano)
 
     async def call(self) -> Result:
         self.started_at, self.is_calling = time.perf_counter(), True
@@ -150,26 +160,36 @@ class AttemptSequence:
 
     async def prepare_next_call(self, failure: Failure) -> bool:
         """Record a failed call and wait until the next one may begin. Return False if it was the last one."""
-        spent_nano = self.spent_nano + (failure.charge.cost_nano if failure.charge else 0)
-        number, candidates = self.admitted.number + 1, self.admitted.planned.candidates
-        following, is_retry, delay_s = self.other_credential(failure, number, spent_nano), False, None
-        if following is None and (delay_s := self.retry_delay_s(failure)) is not None:
-            following = self.admitted.for_call(number, candidates, spent_nano)
-            is_retry = following is not None
-        if following is None:
-            following = self.choose(number, self.fallbacks(failure), spent_nano)
-        if following is None:
-            return False
+        # The charge is recorded first, because the request may be cancelled while the next call is chosen.
         self.failed.append(FailedAttempt(self.attempt_of(failure), failure.charge))
         self.is_calling = False
+        following, delay_s = await self.next_call(failure)
+        if following is None:
+            self.failed.pop()
+            self.is_calling = True
+            return False
         await failure.close()
-        self.retries = self.retries + 1 if is_retry else 0
-        if delay_s and is_retry:
+        self.retries = 0 if delay_s is None else self.retries + 1
+        if delay_s:
             await self.wait(delay_s)
         self.admitted = following
         return True
 
-    def other_credential(self, failure: Failure, number: int, spent_nano: int) -> Admitted | None:
+    async def next_call(self, failure: Failure) -> tuple[Admitted | None, float | None]:
+        """Return the permission for the call after a failure, or None.
+
+        The second value is the seconds to wait before a retry of the same target, or None if another target
+        is called.
+        """
+        number, candidates = self.admitted.number + 1, self.admitted.planned.candidates
+        if following := await self.other_credential(failure, number):
+            return following, None
+        delay_s = self.retry_delay_s(failure)
+        if delay_s is not None and (following := await self.permit(number, candidates)):
+            return following, delay_s
+        return await self.choose(number, self.fallbacks(failure)), None
+
+    async def other_credential(self, failure: Failure, number: int) -> Admitted | None:
         """Return the permission to call the same model with the next credential after a 429.
 
         The rate limit applies to one credential, so the next call need not wait. The result is None if the
@@ -179,7 +199,7 @@ class AttemptSequence:
         is_rate_limited = failure.kind is FailureClass.RETRY and failure.status == TOO_MANY_REQUESTS
         if not is_rate_limited or not others or not is_same_model(failed.target, others[0].target):
             return None
-        following = self.admitted.for_call(number, tuple(others), spent_nano)
+        following = await self.permit(number, tuple(others))
         return following if following is not None and self.begin_call(others[0]) else None
 
     def retry_delay_s(self, failure: Failure) -> float | None:

@@ -65,6 +65,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.day = TODAY
         self.requests: list[InFlightRequest] = []
         self.budgets: list[Budget] = []
+        self.was_wiped = False
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
@@ -126,6 +127,32 @@ class LedgerMachine(RuleBasedStateMachine):
         self.requests.append(flight)
         return flight
 
+    @rule(flight=in_flight, amount=AMOUNTS)
+    def extend(self, flight: InFlightRequest, amount: int) -> None:
+        """Extend the reservation of a request that its process may have settled already."""
+        if flight.ledger not in self.harness.running:
+            return
+        ids = {each.id for each in flight.request.budgets}
+        budget_limits = tuple(budget_limit_of(row) for row in self.budgets if row.pk in ids)
+        room = min(
+            (
+                each.limit_nano - sum(self.expected_total(each, flight.day))
+                for each in budget_limits
+                if each.is_hard
+            ),
+            default=amount,
+        )
+        extended = self.run(flight.ledger.extend(flight.reservation, amount, budget_limits))
+        if flight.cost is not None:
+            assert extended is None
+        elif extended is None:
+            assert room < amount or self.was_wiped, (
+                "windows that were lost are opened by the next reservation"
+            )
+        else:
+            assert room >= amount and extended.amount == flight.reservation.amount + amount
+            flight.reservation = extended
+
     @rule(flight=in_flight, cost=st.integers(0, 120))
     def settle(self, flight: InFlightRequest, cost: int) -> None:
         """Settle a request that may already be settled, by its process or as an estimate."""
@@ -157,6 +184,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def wipe_store(self) -> None:
+        self.was_wiped = True
         self.run(self.harness.wipe())
 
     @rule()
@@ -166,8 +194,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.run(self.harness.stop(ledger))
             self.run(self.harness.start())
 
-    def expected_total(self, budget_limit: BudgetLimit) -> tuple[int, int]:
-        first, last = window_days(window_name(budget_limit.period, self.day))
+    def expected_total(self, budget_limit: BudgetLimit, day: dt.date | None = None) -> tuple[int, int]:
+        first, last = window_days(window_name(budget_limit.period, day or self.day))
         inside = [flight for flight in self.requests if first <= flight.day <= last]
         spent = sum(flight.cost for flight in inside if flight.cost is not None)
         return spent, sum(flight.reservation.amount for flight in inside if flight.cost is None)

@@ -32,6 +32,7 @@ def load_script(*names: str) -> Script:
 
 
 RESERVE = load_script("sliding_window", "reserve")
+EXTEND = load_script("extend")
 RATE_STATUS = load_script("sliding_window", "rate_status")
 SETTLE = load_script("settle")
 WRITE_IF_ABSENT = load_script("write_if_absent")
@@ -48,6 +49,7 @@ RESERVATIONS_BY_PROCESS = load_script("reservations_by_process")
 SNAPSHOT = load_script("snapshot")
 ALL_SCRIPTS = (
     RESERVE,
+    EXTEND,
     RATE_STATUS,
     SETTLE,
     WRITE_IF_ABSENT,

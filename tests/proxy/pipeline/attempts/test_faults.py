@@ -190,9 +190,10 @@ HEADER = """# Faults of providers
 <!-- `tests/proxy/pipeline/attempts/test_faults.py` writes this page with GATEWAY_TEST_WRITE_FAULTS=1. -->
 
 The table says what a client gets if its provider fails on every call, how many calls are made, and what is
-billed: `nothing`, the `exact` amount that the providers bill, or an `estimate` that is not less, because the
-provider may bill a response that the gateway has not received. Each cell applies to clients of all four
-formats, unless it names one. A test checks each cell with a local provider that has these faults.
+billed: `nothing`, the `exact` amount that the providers bill, or an
+[estimate](pricing.md#interrupted-responses), because a provider may bill a response that the gateway has not
+received. Each cell applies to clients of all four formats, unless it names one. A test checks each cell with
+a local provider that has these faults.
 
 In the first two columns, one target of the client's own format is called again once (`retry_attempts: 1`). In
 the last two columns, it has no retries, and a second target of another format and price works.

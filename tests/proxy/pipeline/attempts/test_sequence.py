@@ -7,6 +7,7 @@ import httpx
 import pytest
 from aiohttp import web
 
+from billing.ledger.balances import window_balances
 from billing.models import Budget, Outcome
 from billing.pricing.price import PER_MILLION
 from keys.models import ApiKey
@@ -170,32 +171,66 @@ def test_an_unpriced_target_is_left_out_under_a_hard_budget(
     assert "price" in chat(gateway).text and first.calls == 0
 
 
+@pytest.mark.parametrize(
+    ("failure", "stream"), [(reset_before_response, False), (reset_before_response, True), (truncate, False)]
+)
+def test_a_hard_budget_with_room_covers_every_retry(
+    gateway: httpx.Client, targets: FaultyTargets, demo_project: Project, failure: Behaviour, stream: bool
+) -> None:
+    """A call that may be billed uses a part of the reservation, so the reservation is extended."""
+    targets.retries = 3
+    target = targets.add("a", failure, failure, failure, succeed)
+    key = ApiKey.objects.get(project=demo_project)
+    budget = Budget.objects.create(project=demo_project, key=key, period="day", limit_nano=10**12)
+    response = chat(gateway, stream=stream)
+    assert response.status_code == 200 and target.calls == 4
+    record = only_record()
+    lost = [attempt["cost_nano"] for attempt in (record.attempts or [])[:3]]
+    assert min(lost) > 0 and record.cost_nano == sum(lost) + target.cost_nano <= (record.reserved_nano or 0)
+    assert all(json.loads(each.body)["max_tokens"] == 10 for each in targets.upstream.requests)
+    (balance,) = window_balances(demo_project, [budget]).values()
+    assert (balance.spent, balance.reserved) == (record.cost_nano, 0)
+
+
+def key_with_room_for_one_call(
+    gateway: httpx.Client, project: Project, **fields: object
+) -> tuple[dict[str, str], int]:
+    """Make a call, and create a budget with room for another one.
+
+    Returns the header with a new key, and the amount of a reservation.
+    """
+    assert chat(gateway, **fields).status_code == 200
+    first = only_record()
+    reserved = first.reserved_nano or 0
+    Budget.objects.create(project=project, period="day", limit_nano=first.cost_nano + reserved)
+    return {"x-api-key": ApiKey.objects.issue(project, "second")[1], "authorization": ""}, reserved
+
+
 def test_a_hard_budget_stops_calls_that_it_does_not_cover(
     gateway: httpx.Client, targets: FaultyTargets, demo_project: Project
 ) -> None:
     targets.retries = 3
-    target = targets.add("a", reset_before_response, reset_before_response, reset_before_response, succeed)
-    key = ApiKey.objects.get(project=demo_project)
-    budget = Budget.objects.create(project=demo_project, key=key, period="day", limit_nano=10**12)
-    response = chat(gateway)
-    record = only_record()
-    assert response.status_code == 502 and target.calls < 4
-    assert record.cost_nano <= (record.reserved_nano or 0) <= budget.limit_nano
+    target = targets.add("a", succeed, reset_before_response, succeed)
+    headers, reserved = key_with_room_for_one_call(gateway, demo_project)
+    response = gateway.post("/v1/chat/completions", json=CHAT, headers=headers)
+    record = only_record(2)
+    assert response.status_code == 502 and target.calls == 2
+    assert record.cost_nano <= (record.reserved_nano or 0) == reserved
 
 
 def test_the_output_limit_follows_from_what_is_left_of_the_reservation(
     gateway: httpx.Client, targets: FaultyTargets, demo_project: Project
 ) -> None:
-    targets.add("a", reset_before_response)
+    targets.add("a", succeed, reset_before_response)
     targets.add("b")
-    key = ApiKey.objects.get(project=demo_project)
-    Budget.objects.create(project=demo_project, key=key, period="day", limit_nano=10**9)
-    assert chat(gateway, max_tokens=None).status_code == 200
-    record, (first, last) = only_record(), [json.loads(each.body) for each in targets.upstream.requests]
-    limits = [body.get("max_tokens") or body["max_completion_tokens"] for body in (first, last)]
+    headers, reserved = key_with_room_for_one_call(gateway, demo_project, max_tokens=None)
+    body = {**CHAT, "max_tokens": None}
+    assert gateway.post("/v1/chat/completions", json=body, headers=headers).status_code == 200
+    record, bodies = only_record(2), [json.loads(each.body) for each in targets.upstream.requests[1:]]
+    limits = [body.get("max_tokens") or body["max_completion_tokens"] for body in bodies]
     assert limits[0] == DEFAULT_MAX_OUTPUT > limits[1] > DEFAULT_MAX_OUTPUT - 100
     charged = (record.attempts or [])[0]["cost_nano"]
-    assert charged + limits[1] * 2000 <= (record.reserved_nano or 0)
+    assert charged + limits[1] * 2000 <= (record.reserved_nano or 0) == reserved
 
 
 def test_a_context_length_error_reaches_a_larger_model_only_by_rule(

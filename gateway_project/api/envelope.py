@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from gateway_project.dashboard.error_pages import OUTAGE_ERRORS, RETRY_AFTER_S
 from keys.auth_throttle import TooManyFailures
 from projects.redaction import contains_key, redact
+from proxy.errors import ERROR_TYPE_HEADER
 from proxy.http.responses import encode
 
 log = structlog.get_logger()
@@ -134,7 +135,9 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response:
             status, text = 500, TEXTS[500]
             log.error("api_request_failed", message=text, request_id=request_id, exc_info=error)
     context["view"].set_rollback()
-    return Response(error_body(status, text, request_id, fields), status, headers=headers)
+    body = error_body(status, text, request_id, fields)
+    headers = {**headers, ERROR_TYPE_HEADER: body["error"]["type"]}
+    return Response(body, status, headers=headers)
 
 
 def flatten(detail: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:

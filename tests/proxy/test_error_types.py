@@ -13,8 +13,6 @@ from tests.support.api_calls import FORMATS, ask, connect
 from tests.support.live_gateway import LiveGateway, wait_until
 from tests.support.upstream_server import LocalUpstream
 
-pytestmark = pytest.mark.databases
-
 TYPE = "x-gateway-error-type"
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
 

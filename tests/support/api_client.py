@@ -36,6 +36,7 @@ def reply_of(response: Any) -> Reply:
     reply = Reply(response.status_code, response.json(), response.headers)
     assert reply.body["success"] is (reply.status < 400), reply.body
     assert reply.status < 400 or reply.error["request_id"] == response["x-request-id"]
+    assert reply.status < 400 or reply.error["type"] == response["x-gateway-error-type"]
     return reply
 
 

@@ -26,8 +26,6 @@ from tests.support.live_gateway import only_record
 from tests.support.operator_accounts import resolution
 from tests.support.upstream_server import LocalUpstream
 
-pytestmark = pytest.mark.databases
-
 CHAT, EMBEDDINGS = "/api/v1/completions/chat", "/api/v1/completions/embeddings"
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -43,6 +41,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
     return dict(body["error"])
 
 
+@pytest.mark.databases
 def test_the_answer_has_the_documented_fields(gateway: httpx.Client) -> None:
     response = gateway.post(CHAT, json={"model": "gpt-4o-mini", "messages": MESSAGES})
     body = json.loads(response.content, parse_float=Decimal)
@@ -83,6 +82,7 @@ def test_given_values_replace_the_defaults(gateway: httpx.Client, upstream: Loca
     assert sent(upstream) == {"model": "gpt-4.1", "temperature": 0, "top_p": 0.5, "messages": MESSAGES}
 
 
+@pytest.mark.databases
 def test_identical_requests_are_cached_unless_the_client_declines(
     gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
@@ -172,6 +172,7 @@ def test_a_shed_request_gets_the_envelope(gateway: httpx.Client, monkeypatch: py
     assert (response.status_code, error_of(response)["code"]) == (503, "overloaded")
 
 
+@pytest.mark.databases
 def test_an_idempotent_request_is_replayed_in_the_envelope(
     gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:

@@ -6,7 +6,7 @@ import structlog
 from celery import shared_task
 from django.core.cache import cache
 
-from billing.alerts import deliver, detect
+from billing.alerts import deliver, detect, unpriced
 from billing.ledger.audit.checks import LAST_AUDIT_KEY
 from billing.ledger.audit.run import run_audit
 from billing.usage import retention
@@ -42,6 +42,11 @@ def audit_ledger() -> int:
 @shared_task
 def detect_alerts() -> int:
     return detect.detect_alerts()
+
+
+@shared_task
+def alert_of_unpriced_models() -> int:
+    return unpriced.alert_admins()
 
 
 @shared_task

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
             name='AdminAlert',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('event', models.CharField(choices=[('model.retiring', 'model retires'), ('credential.rejected', 'credential rejected')], max_length=40)),
+                ('event', models.CharField(choices=[('model.retiring', 'model retires'), ('model.unpriced', 'model without a price'), ('credential.rejected', 'credential rejected')], max_length=40)),
                 ('subject', models.CharField(max_length=200)),
                 ('occasion', models.CharField(max_length=40)),
                 ('title', models.CharField(max_length=200)),
@@ -131,6 +131,7 @@ class Migration(migrations.Migration):
                 ('model', models.CharField(help_text="The provider's name of the model. A * at the end matches any rest of a name: llama-*.", max_length=200, validators=[billing.models.prices.validate_model_pattern])),
                 ('effective_from', models.DateTimeField(default=django.utils.timezone.now)),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
+                ('file_issued_at', models.DateTimeField(blank=True, editable=False, help_text='When the price file was issued that has this price. Empty: a person has set it.', null=True)),
                 ('input_nano', models.BigIntegerField(help_text='Nano-USD per million tokens.', validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(1000000000000000)], verbose_name='input')),
                 ('output_nano', models.BigIntegerField(help_text='Nano-USD per million tokens.', validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(1000000000000000)], verbose_name='output')),
                 ('cache_read_nano', models.BigIntegerField(blank=True, help_text='Nano-USD per million tokens. Empty: same as input.', null=True, validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(1000000000000000)], verbose_name='cached input')),

@@ -33,6 +33,7 @@ A hard budget can deny a request before its limit is reached, because the remain
 
 class AdminEvent(models.TextChoices):
     MODEL_RETIRING = "model.retiring", "model retires"
+    MODEL_UNPRICED = "model.unpriced", "model without a price"
     CREDENTIAL_REJECTED = "credential.rejected", "credential rejected"
 
 

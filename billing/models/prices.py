@@ -53,7 +53,11 @@ class PriceOverrideQuerySet(models.QuerySet["PriceOverride"]):
 
     def for_operator(self) -> "PriceOverrideQuerySet":
         """Select the prices that the operator has set for all projects, from new to old."""
-        return self.filter(project=None).order_by("-effective_from", "-pk")
+        return self.filter(project=None, file_issued_at=None).order_by("-effective_from", "-pk")
+
+    def from_file(self) -> "PriceOverrideQuerySet":
+        """Select the prices of imported price files, from new to old."""
+        return self.filter(project=None).exclude(file_issued_at=None).order_by("-effective_from", "-pk")
 
 
 @invalidates_config_cache
@@ -84,6 +88,12 @@ class PriceOverride(models.Model):
     )
     effective_from = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
+    file_issued_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When the price file was issued that has this price. Empty: a person has set it.",
+    )
     input_nano = money_field("input", PER_MILLION_HELP)
     output_nano = money_field("output", PER_MILLION_HELP)
     cache_read_nano = money_field("cached input", **defaults_to("same as input"))
@@ -127,8 +137,14 @@ class PriceOverride(models.Model):
         self.ended_at = max(timezone.now(), self.effective_from)
         self.save(update_fields=["ended_at"])
 
+    @property
+    def source(self) -> str:
+        """The origin of the price, as usage records store it."""
+        if self.project_id:
+            return "the project's own price"
+        return "the operator's price" if self.file_issued_at is None else "a price file"
+
     def price(self) -> Price:
-        owner = "the project's own price" if self.project_id else "the operator's price"
         rates = Rates(
             self.input_nano,
             self.or_input_rate(self.cache_read_nano),
@@ -139,8 +155,12 @@ class PriceOverride(models.Model):
             self.cache_write_12h_nano,
         )
         fees = tuple(Fee(kind, nano) for kind, nano in sorted(self.tool_fees.items()))
-        source = f"{owner} #{self.pk}"
-        return Price(base=rates, source=source, request_fee_nano=self.request_nano, extra_fees=fees)
+        return Price(
+            base=rates,
+            source=f"{self.source} #{self.pk}",
+            request_fee_nano=self.request_nano,
+            extra_fees=fees,
+        )
 
     def or_input_rate(self, rate: int | None) -> int:
         return self.input_nano if rate is None else rate

@@ -1,4 +1,4 @@
-"""Find the price of a model: an override of the project, else of the operator, else the bundled price."""
+"""Find the price of a model: of the project, the operator, a price file, or the bundled price."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class OverrideSet:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """The override sets that apply to a project: first that of the project, then that of the operator."""
+    """The override sets that apply to a project: that of the project, of the operator, and of price files."""
 
     override_sets: tuple[OverrideSet, ...]
 
@@ -89,7 +89,8 @@ class PriceList:
 
 def load_price_list(project_id: int) -> PriceList:
     own = PriceOverride.objects.filter(project=project_id).order_by("-effective_from", "-pk")
-    return PriceList((OverrideSet(own), OverrideSet(PriceOverride.objects.for_operator())))
+    operators, from_file = PriceOverride.objects.for_operator(), PriceOverride.objects.from_file()
+    return PriceList((OverrideSet(own), OverrideSet(operators), OverrideSet(from_file)))
 
 
 price_lists: ConfigCache[int, PriceList] = ConfigCache(load_price_list)

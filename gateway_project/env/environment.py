@@ -1,11 +1,13 @@
 """The environment of a gateway process: validated variables, and what follows from them."""
 
+import base64
 import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from dotenv import dotenv_values
 from pydantic import ValidationInfo, field_validator
 
@@ -26,6 +28,7 @@ class Environment(Variables):
         "gateway_signup_domains",
         "gateway_accepted_key_peppers",
         "gateway_encryption_keys",
+        "gateway_price_file_keys",
         "gateway_private_upstreams",
         "ai_gateway_send_operator_key",
         mode="before",
@@ -52,6 +55,16 @@ class Environment(Variables):
     def check_fernet_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for key in value:
             Fernet(key)
+        return value
+
+    @field_validator("gateway_price_file_keys")
+    @classmethod
+    def check_price_file_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            try:
+                Ed25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True))
+            except ValueError:
+                raise ValueError("each key must be an Ed25519 public key in base64") from None
         return value
 
     @field_validator("gateway_public_url", "dashboard_url")

@@ -76,6 +76,8 @@ class Variables(BaseSettings):
     gateway_accepted_key_peppers: CommaList = ()
     """Peppers that are accepted besides `gateway_key_pepper` while the pepper is rotated."""
     gateway_encryption_keys: CommaList = ()
+    gateway_price_file_keys: CommaList = ()
+    """Public keys (Ed25519, base64) that may sign price files."""
 
     ai_gateway_auth: Literal["required", "open"] = "required"
     """Whether callers need a key.

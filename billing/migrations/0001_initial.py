@@ -284,7 +284,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='usagerecord',
-            index=models.Index(condition=models.Q(('corrects', None), _negated=True), fields=['corrects'], name='usage_corrections'),
+            index=models.Index(condition=models.Q(('corrects__isnull', False)), fields=['corrects'], name='usage_corrections'),
         ),
         migrations.AddConstraint(
             model_name='webhook',

@@ -155,7 +155,8 @@ class UsageRecord(models.Model):
                 condition=Q(outcome=Outcome.BUDGET_EXCEEDED),
                 name="usage_budget_denials",
             ),
-            models.Index(fields=["corrects"], condition=~Q(corrects=None), name="usage_corrections"),
+            # SQLite uses a partial index only if the condition is written as IS NOT NULL.
+            models.Index(fields=["corrects"], condition=Q(corrects__isnull=False), name="usage_corrections"),
         ]
 
     def __str__(self) -> str:

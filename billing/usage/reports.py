@@ -6,7 +6,7 @@ A report is always up to date: it reads the daily sums, or the records of days w
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from django.db.models import Case, Count, F, Q, QuerySet, Sum, When
@@ -69,7 +69,14 @@ class UsageTotals:
     saved_nano: int = 0
 
     def __add__(self, other: "UsageTotals") -> "UsageTotals":
-        return UsageTotals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return UsageTotals(
+            self.requests + other.requests,
+            self.failures + other.failures,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_nano + other.cost_nano,
+            self.saved_nano + other.saved_nano,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +119,36 @@ class UsageReport:
 
     def by(self, dimension: str) -> dict[Any, UsageTotals]:
         """Return the totals for each value of the column `dimension`, the most expensive value first."""
+        return self.by_each([dimension])[dimension]
+
+    def by_each(self, dimensions: Sequence[str]) -> dict[str, dict[Any, UsageTotals]]:
+        """Return the totals for each value of several columns. The records are read only once for all."""
         if self.tags:
-            return self._by_records(F(dimension))
-        by_value: defaultdict[Any, UsageTotals] = defaultdict(UsageTotals)
-        for value, totals in self._sums(dimension):
-            by_value[value] += totals
-        return dict(sorted(by_value.items(), key=lambda item: -item[1].cost_nano))
+            return {dimension: self._by_records(F(dimension)) for dimension in dimensions}
+        days = self.days_read_from_records()
+        from_records = list(self._sum_records(days, dimensions))
+        daily_usage = self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days)
+        return {
+            dimension: add_up(
+                [
+                    *((value, totals) for (value,), totals in group_sums(daily_usage, dimension)),
+                    *((values[position], totals) for values, totals in from_records),
+                ]
+            )
+            for position, dimension in enumerate(dimensions)
+        }
+
+    def _sum_records(
+        self, days: Iterable[dt.date], dimensions: Sequence[str]
+    ) -> Iterable[tuple[Any, UsageTotals]]:
+        """Yield totals of the records of some days, for the values of all columns together."""
+        # The condition has only the days, without the whole period: SQLite would read all of its records.
+        read = [day for day in days if self.first <= day <= self.last]
+        records, archived = (
+            self._filter_all_days(rows).filter(day__in=read)
+            for rows in (UsageRecord.objects.all(), ArchivedUsage.objects.all())
+        )
+        return group_records(records, archived, *dimensions)
 
     def table(self, dimensions: Sequence[Dimension]) -> dict[tuple[Any, ...], UsageTotals]:
         """Return the totals for each combination of values, in no particular order.
@@ -131,7 +162,7 @@ class UsageReport:
             return self._table_of_records(dimensions)
         table: defaultdict[tuple[Any, ...], UsageTotals] = defaultdict(UsageTotals)
         for values, totals in self._sums(*columns):
-            table[values if len(columns) > 1 else (values,)] += totals
+            table[values] += totals
         return dict(table)
 
     def _table_of_records(self, dimensions: Sequence[Dimension]) -> dict[tuple[Any, ...], UsageTotals]:
@@ -152,17 +183,13 @@ class UsageReport:
         """Return the totals for each value of an expression, from the records of all days."""
         records = with_tags(self._filter_rows(UsageRecord.objects.all()), self.tags)
         groups = records.annotate(group=dimension).values_list("group").annotate(**ROLLUP_SUMS)
-        found = {value: UsageTotals(*totals) for value, *totals in groups}
-        return dict(sorted(found.items(), key=lambda item: -item[1].cost_nano))
+        return add_up((value, UsageTotals(*totals)) for value, *totals in groups)
 
     def _sums(self, *columns: str) -> Iterable[tuple[Any, UsageTotals]]:
         """Yield totals for values of columns, from daily sums and from the records of days without them."""
-        days_from_records = self.days_read_from_records()
-        daily_usage = self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days_from_records)
-        records = self._filter_rows(UsageRecord.objects.all()).filter(day__in=days_from_records)
-        archived = self._filter_rows(ArchivedUsage.objects.all()).filter(day__in=days_from_records)
-        yield from group_sums(daily_usage, *columns)
-        yield from group_records(records, archived, *columns)
+        days = self.days_read_from_records()
+        yield from group_sums(self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days), *columns)
+        yield from self._sum_records(days, columns)
 
     def days_read_from_records(self) -> set[dt.date]:
         """Return today and the stale days, whose daily sums may lack records."""
@@ -170,15 +197,25 @@ class UsageReport:
         return {self.project.today(), *stale_days.values_list("day", flat=True)}
 
     def _filter_rows(self, rows: "QuerySet[Any]") -> "QuerySet[Any]":
-        within = Q(project=self.project, day__range=(self.first, self.last))
-        return rows.filter(within, **self.filters).exclude(requested_model="").order_by()
+        return self._filter_all_days(rows).filter(day__range=(self.first, self.last))
+
+    def _filter_all_days(self, rows: "QuerySet[Any]") -> "QuerySet[Any]":
+        return rows.filter(project=self.project, **self.filters).exclude(requested_model="").order_by()
+
+
+def add_up(parts: Iterable[tuple[Any, UsageTotals]]) -> dict[Any, UsageTotals]:
+    """Add up the totals of each value. The most expensive value is the first one."""
+    by_value: defaultdict[Any, UsageTotals] = defaultdict(UsageTotals)
+    for value, totals in parts:
+        by_value[value] += totals
+    return dict(sorted(by_value.items(), key=lambda item: -item[1].cost_nano))
 
 
 def group_sums(rows: "QuerySet[Any]", *dimensions: str) -> Iterable[tuple[Any, UsageTotals]]:
-    """Yield the totals of stored sums for values of columns. A single value is not in a tuple."""
+    """Yield the totals of stored sums for values of columns."""
     for row in rows.values_list(*dimensions).annotate(**DAILY_SUMS):
         values, totals = row[: len(dimensions)], row[len(dimensions) :]
-        yield values if len(values) > 1 else values[0], UsageTotals(*totals)
+        yield values, UsageTotals(*totals)
 
 
 def group_records(
@@ -192,7 +229,7 @@ def group_records(
     archived_sums = archived.order_by().values_list(*dimensions).annotate(**DAILY_SUMS)
     for row in sums.union(archived_sums, all=True):
         values, totals = row[: len(dimensions)], row[len(dimensions) :]
-        yield values if len(values) > 1 else values[0], UsageTotals(*map(int, totals))
+        yield values, UsageTotals(*map(int, totals))
 
 
 def totals_by_month() -> dict[dt.date, UsageTotals]:

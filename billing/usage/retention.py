@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db.models import Q
+from django.db.models import QuerySet
 
 from billing.ledger.corrections import lock_budget_windows
 from billing.models import ArchivedUsage, StaleDay, UsageRecord
@@ -75,23 +75,37 @@ def delete_batch(project: Project, first_kept: date) -> int:
     A record is deleted together with its corrections. Days that are not rolled up are left for later. The
     lock excludes `reprice`, which must see all corrections of a record or none.
     """
-    stale_days = StaleDay.objects.filter(project=project).values("day")
-    expired = UsageRecord.objects.for_project(project).filter(day__lt=first_kept).exclude(day__in=stale_days)
+    records = UsageRecord.objects.for_project(project)
     with lock_budget_windows():
-        oldest = expired.order_by("day", "pk").values_list("pk", "corrects")[:BATCH_SIZE]
+        stale_days = set(StaleDay.objects.filter(project=project).values_list("day", flat=True))
+        expired = records.filter(day__lt=first_kept).exclude(day__in=stale_days)
+        # They are ordered only by day, as in the index: another order would sort all expired records.
+        oldest = expired.order_by("day").values_list("pk", "corrects")[:BATCH_SIZE]
         requests = {corrected or id for id, corrected in oldest}
-        whole = expired.filter(Q(pk__in=requests) | Q(corrects__in=requests))
-        archive(project, list(whole.values_list("pk", flat=True)))
+        archive(
+            project,
+            [id for id, day in with_corrections(requests) if day < first_kept and day not in stale_days],
+        )
     return len(requests)
+
+
+def with_corrections(requests: Collection[UUID]) -> "QuerySet[UsageRecord, tuple[UUID, date]]":
+    """Return the ids and days of records and of their corrections.
+
+    These are two queries without further conditions, so that SQLite uses the index of each column.
+    """
+    found = UsageRecord.objects.filter(pk__in=requests).values_list("pk", "day")
+    return found.union(UsageRecord.objects.filter(corrects__in=requests).values_list("pk", "day"))
 
 
 def archive(project: Project, ids: Collection[UUID]) -> None:
     """Add the sums of records to the archived usage, and delete the records.
 
     The records are selected by id, so that a correction that is added meanwhile is neither summed nor
-    deleted.
+    deleted. There is no other condition: with the project, SQLite would group by its index of days, and read
+    all records.
     """
-    records = UsageRecord.objects.for_project(project).filter(pk__in=ids)
+    records = UsageRecord.objects.filter(pk__in=ids)
     records.forget_deleted_keys()
     groups = records.order_by().values("day", "key_id", "requested_model", "provider")
     ArchivedUsage.objects.bulk_create(

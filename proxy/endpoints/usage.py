@@ -26,6 +26,9 @@ from proxy.http.responses import Response, json_response
 from proxy.operations import USAGE
 from proxy.pipeline.authenticate import Authenticated
 
+Breakdowns = dict[str, dict[Any, UsageTotals]]
+WHOLE = "project"
+"""The column whose only value stands for the whole report."""
 MODE_PRIORITY = (Mode.HARD, Mode.SOFT, Mode.SHADOW)
 """Modes of budgets, from the most to the least restrictive."""
 report_slot = asyncio.Semaphore(1)
@@ -116,7 +119,8 @@ def usd(nano: int) -> Decimal:
 
 
 def build_stats(query: UsageQuery) -> dict[str, Any]:
-    total = query.report.total()
+    found = read_breakdowns(query)
+    total = total_of(found)
     return {
         "period": query.period,
         "totalRequests": total.requests,
@@ -127,22 +131,24 @@ def build_stats(query: UsageQuery) -> dict[str, Any]:
         **saving_fields(total),
         **breakdowns(
             query,
+            found,
             lambda totals: {**request_fields(totals), **token_fields(totals), **cost_fields(totals)},
         ),
     }
 
 
 def build_costs(query: UsageQuery) -> dict[str, Any]:
-    report = query.report
-    today, total = report.project.today(), report.total()
+    report, found = query.report, read_breakdowns(query)
+    today, total = report.project.today(), total_of(found)
+    month = report.between(today.replace(day=1), today).by("day")
     return {
         "period": query.period,
         "totalCost": usd(total.cost_nano),
         "totalCostNanoUsd": total.cost_nano,
         **saving_fields(total),
-        "today": cost_fields(report.between(today, today).total()),
-        "month": cost_fields(report.between(today.replace(day=1), today).total()),
-        **breakdowns(query, lambda totals: {"requests": totals.requests, **cost_fields(totals)}),
+        "today": cost_fields(month.get(today, UsageTotals())),
+        "month": cost_fields(sum(month.values(), UsageTotals())),
+        **breakdowns(query, found, lambda totals: {"requests": totals.requests, **cost_fields(totals)}),
     }
 
 
@@ -168,12 +174,23 @@ def saving_fields(totals: UsageTotals) -> dict[str, Any]:
     return {"totalSaved": usd(totals.saved_nano), "totalSavedNanoUsd": totals.saved_nano}
 
 
-def breakdowns(query: UsageQuery, render_totals: Callable[[UsageTotals], dict[str, Any]]) -> dict[str, Any]:
+def read_breakdowns(query: UsageQuery) -> Breakdowns:
+    """Return the totals of the query, by column, and by value of the column."""
+    return query.report.by_each([WHOLE, *(DIMENSIONS[dimension] for dimension in query.group_by)])
+
+
+def total_of(found: Breakdowns) -> UsageTotals:
+    return sum(found[WHOLE].values(), UsageTotals())
+
+
+def breakdowns(
+    query: UsageQuery, totals_by: Breakdowns, render_totals: Callable[[UsageTotals], dict[str, Any]]
+) -> dict[str, Any]:
     """Return the breakdowns that the query asks for, such as `byModel` and `byKey`."""
     keys = {key.pk: key for key in ApiKey.objects.filter(project=query.report.project)}
     found: dict[str, Any] = {}
     for dimension in query.group_by:
-        rows = query.report.by(DIMENSIONS[dimension])
+        rows = totals_by[DIMENSIONS[dimension]]
         shown = {value: key_json(keys.get(value)) if dimension == "key" else value for value in rows}
         found[f"by{dimension.capitalize()}"] = [
             {dimension: shown[value], **render_totals(totals)} for value, totals in rows.items()

@@ -22,10 +22,9 @@ from proxy.endpoints import not_found
 from proxy.http.asgi import ASGIMessage, Receive, Scope, Send
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.handler import dispatch, resolve_route, usual_path
-from proxy.http.request import GatewayRequest
+from proxy.http.request import GatewayRequest, extract_api_key
 from proxy.http.request_id import REQUEST_ID_HEADER, choose_request_id
 from proxy.http.responses import Response, json_response, shutting_down_response
-from proxy.pipeline.authenticate import extract_api_key
 
 RawHeaders = list[tuple[bytes, bytes]]
 MAX_PAGE_BODY_BYTES = 2_621_440

@@ -43,6 +43,7 @@ class Principal:
     accepts_provider_keys: bool
     caches_responses: bool
     cache_ttl_s: int
+    allowed_origins: frozenset[str]
 
     @classmethod
     def from_key(cls, key: ApiKey) -> "Principal":
@@ -60,6 +61,7 @@ class Principal:
             accepts_provider_keys=key.project.accepts_provider_keys,
             caches_responses=key.project.caches_responses,
             cache_ttl_s=key.project.cache_ttl_s,
+            allowed_origins=frozenset(key.project.allowed_origins),
         )
 
     @property

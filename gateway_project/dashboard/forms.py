@@ -23,6 +23,7 @@ from proxy.providers.catalog import PROVIDERS
 
 PRICED_MODELS_HELP = "A key with such a budget can call only models with a known price."
 MAX_MODEL_NAME_LENGTH = 200
+MAX_ORIGIN_LENGTH = 260
 MAX_SECRET_LENGTH = 2000
 # The secret is sent in an HTTP header.
 visible_ascii = RegexValidator(r"^[\x21-\x7e]*$", "Enter the API key without spaces and special characters.")
@@ -55,10 +56,19 @@ class ProjectForm(forms.ModelForm[Project]):
 
 
 class ProjectSettingsForm(ProjectForm, RateLimitsForm):
+    allowed_origins = LinesField(
+        max_line_length=MAX_ORIGIN_LENGTH,
+        required=False,
+        label="Origins",
+        widget=forms.Textarea(attrs={"rows": 3, "placeholder": "https://app.example.org"}),
+        help_text="One per line. Web pages of these sites may call the gateway with keys of this project. "
+        "Every visitor of such a page can see the key that it uses.",
+    )
+
     class Meta(ProjectForm.Meta):
         fields = (
             *("name", "timezone", "accepts_provider_keys", "rpm_limit", "tpm_limit", "concurrency_limit"),
-            *("caches_responses", "cache_ttl_s"),
+            *("caches_responses", "cache_ttl_s", "allowed_origins"),
         )
         labels = {
             **ProjectForm.Meta.labels,
@@ -70,6 +80,10 @@ class ProjectSettingsForm(ProjectForm, RateLimitsForm):
         super().__init__(*args, **kwargs)
         self.fields["timezone"].help_text += " A change does not move existing records to another day."
         self.fields["cache_ttl_s"].required = False
+
+    def clean_allowed_origins(self) -> list[str]:
+        entered: list[str] = self.cleaned_data["allowed_origins"]
+        return [origin.lower().rstrip("/") for origin in entered]
 
     def clean_cache_ttl_s(self) -> int:
         """Return the entered lifetime; without one, the stored lifetime stays."""

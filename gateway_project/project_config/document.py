@@ -8,7 +8,7 @@ import yaml
 from django.db import transaction
 
 from gateway_project.project_config.applier import Applier, Change, export_row
-from gateway_project.project_config.fields import flag, limit, number, text
+from gateway_project.project_config.fields import flag, limit, number, text, texts
 from gateway_project.project_config.sections.api_keys import apply_keys, export_keys
 from gateway_project.project_config.sections.budgets import apply_budgets, export_budgets
 from gateway_project.project_config.sections.credentials import apply_credentials, export_credentials
@@ -28,6 +28,7 @@ PROJECT_FIELDS = (
     flag("accepts_provider_keys"),
     flag("caches_responses"),
     number("cache_ttl_s"),
+    texts("allowed_origins"),
     limit("rpm_limit"),
     limit("tpm_limit"),
     limit("concurrency_limit"),

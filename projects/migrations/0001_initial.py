@@ -36,6 +36,7 @@ class Migration(migrations.Migration):
                 ('accepts_provider_keys', models.BooleanField(default=False, help_text="A request may carry the caller's own key for the provider in the header x-gateway-provider-key. The gateway does not store it. Budgets and rate limits still apply.", verbose_name='callers may send their own provider key')),
                 ('caches_responses', models.BooleanField(default=False, help_text='Answer repeated requests from the response cache, unless a request says otherwise.', verbose_name='cache responses')),
                 ('cache_ttl_s', models.PositiveIntegerField(default=3600, help_text='In seconds, from 60 to 86400.', validators=[django.core.validators.MinValueValidator(60), django.core.validators.MaxValueValidator(86400)], verbose_name='lifetime of cached responses')),
+                ('allowed_origins', models.JSONField(blank=True, default=list, help_text='Web pages of these origins may call the gateway with keys of the project.', validators=[projects.models.projects.validate_origins])),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={

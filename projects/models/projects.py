@@ -1,6 +1,7 @@
 """Projects, which are the tenants, and the roles of their members."""
 
 import datetime as dt
+import re
 import secrets
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -21,6 +22,7 @@ ANONYMOUS_SLUG = "anonymous"
 """The project of callers without a key, if AI_GATEWAY_AUTH is `open`."""
 RESERVED_SLUGS = ("new", "api-keys", ANONYMOUS_SLUG)
 """Slugs that users cannot choose. URLs contain the first two, and the gateway uses the last."""
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:_\[\]-]+")
 MAX_DATE = dt.date(9000, 12, 31)
 """The last date that forms accept.
 
@@ -44,6 +46,16 @@ NON_GEOGRAPHIC_TIMEZONES = {"localtime", "Factory"}
 def validate_timezone(name: str) -> None:
     if name not in available_timezones() - NON_GEOGRAPHIC_TIMEZONES:
         raise ValidationError(f"{name} is not an IANA timezone.")
+
+
+def validate_origins(origins: list[str]) -> None:
+    """Raise ValidationError for a text that no browser sends as an origin."""
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise ValidationError(
+                f"{origin} is not an origin: write the scheme, the host and an unusual port in lower case, "
+                "such as https://app.example.org, without a path."
+            )
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):
@@ -98,6 +110,12 @@ class Project(RateLimits):
         default=3600,
         validators=[MinValueValidator(60), MaxValueValidator(86_400)],
         help_text="In seconds, from 60 to 86400.",
+    )
+    allowed_origins = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_origins],
+        help_text="Web pages of these origins may call the gateway with keys of the project.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

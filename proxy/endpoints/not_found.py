@@ -8,9 +8,9 @@ from proxy.endpoints.views import keyed
 from proxy.http.content_coding import BodyTooLarge
 from proxy.http.disconnect import ClientDisconnected
 from proxy.http.handler import GatewayView
-from proxy.http.request import GatewayRequest
+from proxy.http.request import GatewayRequest, extract_api_key
 from proxy.http.responses import Response, ResponseWriter
-from proxy.pipeline.authenticate import Authenticated, extract_api_key
+from proxy.pipeline.authenticate import Authenticated
 from proxy.pipeline.responses import unrecorded_error
 
 

@@ -7,9 +7,8 @@ from proxy import errors, telemetry
 from proxy.http.asgi import ASGIMessage
 from proxy.http.handler import GatewayView, resolve_route
 from proxy.http.load_shedder import load_shedder
-from proxy.http.request import GatewayRequest
+from proxy.http.request import GatewayRequest, extract_api_key
 from proxy.http.responses import Response
-from proxy.pipeline.authenticate import extract_api_key
 from proxy.pipeline.responses import unrecorded_error
 
 OVERLOADED = errors.overloaded()

@@ -15,6 +15,7 @@ from typing import Any
 from django.urls import Resolver404, ResolverMatch, resolve
 
 from projects.ids import uuid7
+from proxy.http import web_origin
 from proxy.http.asgi import Receive, Scope, Send
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.request import GatewayRequest
@@ -72,7 +73,13 @@ async def dispatch(match: ResolverMatch, scope: Scope, receive: Receive, send: S
 
     The client gets a 503 if the server stops before the view has a response.
     """
-    request, writer = GatewayRequest(scope, receive), AsgiWriter(send)
+    request = GatewayRequest(scope, receive)
+    if b"origin" in request.raw_headers:
+        if web_origin.is_preflight(request):
+            await web_origin.respond_to_preflight(request, send)
+            return
+        send = web_origin.add_headers(request, send)
+    writer = AsgiWriter(send)
     try:
         await match.func(request, writer, *match.args, **match.kwargs)
     except asyncio.CancelledError:

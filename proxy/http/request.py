@@ -1,12 +1,18 @@
 """Requests of gateway routes. A body is received only if the view asks for it, and up to a limit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from urllib.parse import parse_qs
 
 from django.http import HttpRequest
 
+from keys import tokens
 from proxy.http.asgi import Receive, Scope
 from proxy.http.content_coding import BodyTooLarge, content_codings, decode_body
 from proxy.http.disconnect import ClientDisconnected, DisconnectWatcher
+
+BEARER = "bearer"
+KEY_HEADERS = (b"x-api-key", b"x-goog-api-key", b"api-key")
+"""Headers of the SDKs of Anthropic, Google and Azure OpenAI."""
 
 
 class GatewayRequest(HttpRequest):
@@ -59,3 +65,34 @@ class GatewayRequest(HttpRequest):
                 raise BodyTooLarge
             consume(message["body"])
             more = message["more_body"]
+
+
+def extract_api_key(request: GatewayRequest) -> str:
+    """Return the API key from any of the headers in which SDKs send it; empty if there is none.
+
+    Some clients also send a key of another service, so a key with the gateway's prefix takes precedence.
+    """
+    first = ""
+    for key in candidate_keys(request):
+        if key.startswith(tokens.PREFIX):
+            return key
+        first = first or key
+    return first
+
+
+def candidate_keys(request: GatewayRequest) -> Iterator[str]:
+    """Yield the values that may be an API key.
+
+    Of the Authorization header, this is a bearer token, or a value without a scheme.
+    """
+    authorization = request.header(b"authorization").strip()
+    scheme, _, rest = authorization.partition(" ")
+    if scheme.lower() == BEARER:
+        yield rest.strip()
+    elif scheme.startswith(tokens.PREFIX):
+        yield scheme
+    for name in KEY_HEADERS:
+        yield request.header(name).strip()
+    query = request.scope["query_string"]
+    if b"key=" in query:
+        yield parse_qs(query.decode("latin-1")).get("key", [""])[0]

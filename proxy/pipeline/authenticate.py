@@ -2,11 +2,9 @@
 
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
-from urllib.parse import parse_qs
 from uuid import UUID
 from weakref import WeakSet
 
@@ -22,15 +20,12 @@ from projects.ids import uuid7
 from proxy import errors, telemetry
 from proxy.http.client_ip import client_ip
 from proxy.http.load_shedder import load_shedder
-from proxy.http.request import GatewayRequest
+from proxy.http.request import GatewayRequest, extract_api_key
 from proxy.http.request_id import REQUEST_ID_HEADER, choose_request_id
 from proxy.http.responses import Headers
 from proxy.http.web_origin import may_be_rebound, may_come_from_foreign_site
 from proxy.operations import Operation
 
-BEARER = "bearer"
-KEY_HEADERS = (b"x-api-key", b"x-goog-api-key", b"api-key")
-"""Headers of the SDKs of Anthropic, Google and Azure OpenAI."""
 PROVIDER_KEY_HEADER = b"x-gateway-provider-key"
 """Header with the caller's own key for the provider of the model."""
 PROVIDER_KEY = re.compile(r"[\x21-\x7e]{1,2000}")
@@ -141,14 +136,16 @@ def authorize(caller: Authenticated) -> None:
     if operation.scope and not caller.principal.allows(operation.scope):
         raise errors.missing_scope(operation.scope)
     if caller.is_anonymous:
-        check_origin(request)
+        check_origin(caller)
     if caller.provider_key:
         check_provider_key(caller)
 
 
-def check_origin(request: GatewayRequest) -> None:
-    """Raise GatewayError if a page of another site may have sent the request."""
-    if may_come_from_foreign_site(request.header(b"origin")):
+def check_origin(caller: Authenticated) -> None:
+    """Raise GatewayError if a page that is not allowed may have sent the request."""
+    request = caller.received.request
+    origin = request.header(b"origin")
+    if origin not in caller.principal.allowed_origins and may_come_from_foreign_site(origin):
         raise errors.foreign_site()
     if may_be_rebound(host := request.header(b"host")):
         raise errors.foreign_host(host)
@@ -161,34 +158,3 @@ def check_provider_key(caller: Authenticated) -> None:
     key = caller.provider_key
     if not PROVIDER_KEY.fullmatch(key) or key.startswith(tokens.PREFIX):
         raise errors.provider_key_malformed()
-
-
-def extract_api_key(request: GatewayRequest) -> str:
-    """Return the API key from any of the headers in which SDKs send it; empty if there is none.
-
-    Some clients also send a key of another service, so a key with the gateway's prefix takes precedence.
-    """
-    first = ""
-    for key in candidate_keys(request):
-        if key.startswith(tokens.PREFIX):
-            return key
-        first = first or key
-    return first
-
-
-def candidate_keys(request: GatewayRequest) -> Iterator[str]:
-    """Yield the values that may be an API key.
-
-    The Authorization header may contain a bearer token, or a key without a scheme.
-    """
-    authorization = request.header(b"authorization").strip()
-    scheme, _, rest = authorization.partition(" ")
-    if scheme.lower() == BEARER:
-        yield rest.strip()
-    elif scheme.startswith(tokens.PREFIX):
-        yield scheme
-    for name in KEY_HEADERS:
-        yield request.header(name).strip()
-    query = request.scope["query_string"]
-    if b"key=" in query:
-        yield parse_qs(query.decode("latin-1")).get("key", [""])[0]

@@ -150,6 +150,18 @@ def test_settings_switch_the_response_cache_on(project: Project, alice: User) ->
     assert "greater than or equal to 60" in page
 
 
+def test_settings_list_the_origins_of_web_pages(project: Project, alice: User) -> None:
+    fields = {"name": "Acme", "timezone": "UTC", "cache_ttl_s": "600"}
+    address = reverse("project-settings", args=[project.slug])
+    lines = "HTTPS://App.example.org/\n\nhttp://localhost:5173\n"
+    signed_in(alice).post(address, fields | {"allowed_origins": lines})
+    project.refresh_from_db()
+    assert project.allowed_origins == ["https://app.example.org", "http://localhost:5173"]
+    assert "https://app.example.org\nhttp://localhost:5173" in signed_in(alice).get(address).content.decode()
+    refused = signed_in(alice).post(address, fields | {"allowed_origins": "https://app.example.org/chat"})
+    assert "is not an origin" in field_error(refused, "allowed_origins")
+
+
 async def purged(project: Project) -> bool:
     return await memory_store.get(project.pk, "key") is None
 

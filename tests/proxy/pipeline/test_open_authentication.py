@@ -210,6 +210,18 @@ def test_a_name_of_another_site_is_rejected_without_a_key(
     assert client.get("/v1/models", headers={"host": host, "x-api-key": token}).status_code == 200
 
 
+def test_pages_of_the_anonymous_projects_origins_can_use_it(
+    client: httpx.Client, change_environment: ChangeEnvironment
+) -> None:
+    origin = "https://app.example.org"
+    assert chat(client, origin=origin).status_code == 403
+    Project.objects.filter(slug=ANONYMOUS_SLUG).update(allowed_origins=[origin])
+    config_cache.clear_all()
+    reply = chat(client, origin=origin)
+    assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (200, origin)
+    assert chat(client, origin="https://evil.example").status_code == 403
+
+
 def test_a_routed_host_does_not_receive_the_callers_key(
     client: httpx.Client, upstream: LocalUpstream, change_environment: ChangeEnvironment
 ) -> None:

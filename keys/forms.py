@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from keys.models import AccessToken, ApiKey
-from keys.scopes import ALL, MANAGEMENT_SCOPES
+from keys.scopes import ADMIN, ALL, MANAGEMENT_SCOPES, NOT_IN_ALL
 from projects.forms import LinesField, RateLimitsForm
 from projects.models import MAX_DATE, Project, Role, User
 
@@ -62,13 +62,14 @@ SCOPE_LABELS = {
         "Manage the project",
         "Change credentials, routes, budgets and settings over the REST API.",
     ),
-    ALL: ("Everything", "All of the above, and scopes that are added later."),
+    ALL: ("What applications do", "Call and list models in every way, and read usage."),
+    ADMIN: ("Everything", "All of the above, and scopes that are added later."),
 }
 CHOICE_HTML = (
     '<span class="option__body"><span class="option__name">{}</span>'
     '<span class="option__help">{}</span></span>'
 )
-ADMIN_SCOPES = ("logs:read", "keys:manage", "project:manage", ALL)
+ADMIN_SCOPES = NOT_IN_ALL
 
 
 def scope_choice(name: str, explanation: str) -> SafeString:

@@ -1,12 +1,16 @@
 """Scopes, which define what a key may do.
 
-A scope is `all`, a group, or one operation in the form `post:/openai/v1/chat/completions`. An operation can
-have several paths. Its scope contains the canonical path, and covers all of them.
+A scope is `all` (what applications do), `admin` (everything), a group, or one operation in the form
+`post:/openai/v1/chat/completions`. An operation can have several paths. Its scope contains the canonical
+path, and covers all of them.
 """
 
 from collections.abc import Collection
 
 ALL = "all"
+"""Every inference and model operation, and `usage:read`: what applications do."""
+ADMIN = "admin"
+"""`all`, and the management of the project and of its keys."""
 OPERATIONS = {
     "get:/openai/v1/models": "inference",
     "post:/openai/v1/chat/completions": "inference",
@@ -22,9 +26,10 @@ OPERATIONS = {
 GROUPS = ("inference", "usage:read", "logs:read", "keys:manage", "project:manage")
 MANAGEMENT_SCOPES = ("usage:read", "logs:read", "keys:manage", "project:manage")
 """Scopes of the REST API, which access tokens can have too."""
-FIRST_KEY_SCOPES = (ALL,)
+NOT_IN_ALL = ("logs:read", "keys:manage", "project:manage", ADMIN)
+FIRST_KEY_SCOPES = (ADMIN,)
 """Scopes of the first key of a project, which manages it."""
-ALL_SCOPES = (ALL, *GROUPS, *OPERATIONS)
+ALL_SCOPES = (ALL, ADMIN, *GROUPS, *OPERATIONS)
 
 
 class UnknownScope(ValueError):
@@ -47,7 +52,9 @@ def parse(text: str) -> list[str]:
 
 def allows(granted: Collection[str], operation: str) -> bool:
     """Return whether the granted scopes cover an operation, for example `post:/openai/v1/embeddings`."""
-    return ALL in granted or operation in granted or OPERATIONS.get(operation, ALL) in granted
+    if ADMIN in granted or operation in granted:
+        return True
+    return OPERATIONS.get(operation) in granted or (ALL in granted and operation not in NOT_IN_ALL)
 
 
 def management_part(granted: Collection[str]) -> list[str]:

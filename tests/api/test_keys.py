@@ -18,7 +18,7 @@ def verifies(text: str) -> bool:
 
 
 def test_the_printed_command_of_a_limited_key_works(project: Project) -> None:
-    admin = ApiClient(ApiKey.objects.issue(project, "admin", scopes=["all"])[1])
+    admin = ApiClient(ApiKey.objects.issue(project, "admin", scopes=["admin"])[1])
     body = {"name": "Limited Key", "dailyBudget": 5.00, "monthlyBudget": 50.00}
     reply = admin.post("projects/api-keys", body)
     assert reply.status == 201 and verifies(reply.data["apiKey"])
@@ -95,7 +95,7 @@ def test_a_member_cannot_grant_scopes_of_admins(member_api: ApiClient, project: 
     assert (reply.status, list(reply.error["fields"])) == (400, ["scopes"])
 
 
-@pytest.mark.parametrize("scope", ["all", "project:manage", "usage:read"])
+@pytest.mark.parametrize("scope", ["admin", "project:manage", "usage:read"])
 def test_a_key_cannot_grant_a_scope_that_it_lacks(key_api: ApiClient, project: Project, scope: str) -> None:
     reply = key_api.post("projects/api-keys", {"name": "app", "scopes": [scope]})
     assert (reply.status, reply.error["code"]) == (403, "insufficient_permissions")
@@ -103,7 +103,7 @@ def test_a_key_cannot_grant_a_scope_that_it_lacks(key_api: ApiClient, project: P
 
 
 def test_a_key_cannot_take_over_a_key_that_may_do_more(key_api: ApiClient, project: Project) -> None:
-    admin, text = ApiKey.objects.issue(project, "admin", scopes=["all"])
+    admin, text = ApiKey.objects.issue(project, "admin", scopes=["admin"])
     assert key_api.post(f"projects/{project.slug}/keys/{admin.public_id}/rotate").status == 403
     assert verifies(text)
 
@@ -111,7 +111,7 @@ def test_a_key_cannot_take_over_a_key_that_may_do_more(key_api: ApiClient, proje
 def test_a_restricted_key_cannot_issue_or_become_a_wider_key(project: Project) -> None:
     expires_at = timezone.now() + dt.timedelta(days=3)
     key, text = ApiKey.objects.issue(
-        project, "narrow", scopes=["all"], allowed_models=["gpt-4o"], expires_at=expires_at
+        project, "narrow", scopes=["admin"], allowed_models=["gpt-4o"], expires_at=expires_at
     )
     api, day = ApiClient(text), (timezone.now() + dt.timedelta(days=1)).date().isoformat()
     narrow = {"name": "app", "scopes": ["inference"], "allowedModels": ["gpt-4o"], "expiresOn": day}

@@ -53,7 +53,7 @@ def test_an_operator_can_let_anyone_create_projects(
 
 
 def test_a_key_cannot_create_projects(project: Project) -> None:
-    _, text = ApiKey.objects.issue(project, "admin", scopes=["all"])
+    _, text = ApiKey.objects.issue(project, "admin", scopes=["admin"])
     assert ApiClient(text).post("projects", {"name": "Mine"}).status == 403
 
 

@@ -97,5 +97,5 @@ def test_the_command_refuses_invalid_arguments(alice: User, arguments: tuple[str
 
 
 def test_an_api_key_has_no_access_tokens(project: Project) -> None:
-    api = ApiClient(ApiKey.objects.issue(project, "admin", scopes=["all"])[1])
+    api = ApiClient(ApiKey.objects.issue(project, "admin", scopes=["admin"])[1])
     assert api.get("tokens").status == api.post("tokens", NEW).status == 403

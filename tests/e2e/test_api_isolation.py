@@ -53,7 +53,7 @@ def test_all_routes_require_authentication(path_values: dict[str, Any]) -> None:
 
 def test_a_project_is_a_404_for_outsiders(charlie: User, path_values: dict[str, Any]) -> None:
     own = Project.objects.create_with_owner("Charlie's own", owner=charlie)
-    callers = [api_of(charlie), ApiClient(ApiKey.objects.issue(own, "admin", scopes=["all"])[1])]
+    callers = [api_of(charlie), ApiClient(ApiKey.objects.issue(own, "admin", scopes=["admin"])[1])]
     for address, method, _ in OF_PROJECTS:
         path = path_of(address, path_values)
         assert {status(api, method, path) for api in callers} == {404}, f"{method} {address}"
@@ -87,7 +87,7 @@ def test_a_token_or_key_without_the_scope_is_refused(
 
 def test_an_object_of_another_project_is_a_404(charlie: User, path_values: dict[str, Any]) -> None:
     own = Project.objects.create_with_owner("Charlie's own", owner=charlie)
-    callers = [api_of(charlie), ApiClient(ApiKey.objects.issue(own, "admin", scopes=["all"])[1])]
+    callers = [api_of(charlie), ApiClient(ApiKey.objects.issue(own, "admin", scopes=["admin"])[1])]
     for address, method, _ in OF_PROJECTS:
         if len(PARAMETER.findall(address)) > 1:
             path = path_of(address, {**path_values, "slug": own.slug})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keys.scopes import ALL, ALL_SCOPES, GROUPS, OPERATIONS, UnknownScope, allows, parse
+from keys.scopes import ADMIN, ALL, ALL_SCOPES, OPERATIONS, UnknownScope, allows, parse
 
 CHAT = "post:/openai/v1/chat/completions"
 
@@ -24,9 +24,20 @@ def test_it_rejects_unknown_scopes_and_names_the_known_ones(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("operation", [*OPERATIONS, *GROUPS])
-def test_all_covers_everything(operation: str) -> None:
+@pytest.mark.parametrize("operation", [*OPERATIONS, "inference", "usage:read"])
+def test_all_covers_what_applications_do(operation: str) -> None:
     assert allows([ALL], operation)
+
+
+@pytest.mark.parametrize("operation", ["logs:read", "keys:manage", "project:manage", ADMIN])
+def test_all_does_not_cover_the_management(operation: str) -> None:
+    assert not allows([ALL], operation)
+    assert not allows([ALL, "keys:manage"], ADMIN)
+
+
+@pytest.mark.parametrize("operation", ALL_SCOPES)
+def test_admin_covers_everything(operation: str) -> None:
+    assert allows([ADMIN], operation)
 
 
 def test_a_group_covers_its_operations_and_no_others() -> None:

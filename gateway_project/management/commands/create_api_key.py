@@ -23,9 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("owner", help="the name of the key, usually that of its user or program")
-        parser.add_argument(
-            "scopes", nargs="+", help=f"`all`, or a list of: {', '.join(scopes.ALL_SCOPES[1:])}"
-        )
+        parser.add_argument("scopes", nargs="+", help=f"a list of: {', '.join(scopes.ALL_SCOPES)}")
         parser.add_argument("--project", default=DEMO_SLUG, metavar="SLUG", help="default: the demo project")
         for period in Period:
             parser.add_argument(

@@ -98,7 +98,7 @@ def test_a_key_sees_its_own_requests_and_an_admin_those_of_the_project(
 def test_no_key_sees_another_project(reader: Any, own: tuple[ApiKey, str]) -> None:
     mine = logged(own[0], "mine", "u1")
     other = Project.objects.create_with_owner("Other", slug="other")
-    _, token = ApiKey.objects.issue(other, "other")
+    _, token = ApiKey.objects.issue(other, "other", scopes=["admin"])
     assert prompts(reader(token, "/api/v1/logs")) == []
     assert reader(token, "/api/prompt-log").json() == []
     error = reader(token, f"/api/v1/logs/{mine.pk}")

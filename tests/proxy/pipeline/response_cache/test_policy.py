@@ -190,11 +190,14 @@ def test_a_purge_empties_the_cache_of_the_project(
     live_gateway: LiveGateway, gateway: httpx.Client, demo_project: Project
 ) -> None:
     assert chat(gateway) == ["miss", "hit"]
-    assert gateway.delete("/v1/cache").json() == {"success": True, "data": {"purged": 1}}
+
+    def purge(scope: str) -> httpx.Response:
+        token = ApiKey.objects.issue(demo_project, "app", scopes=[scope])[1]
+        return httpx.delete(f"{live_gateway.url}/v1/cache", headers={"x-api-key": token})
+
+    assert purge("admin").json() == {"success": True, "data": {"purged": 1}}
     assert chat(gateway) == ["miss", "hit"]
-    token = ApiKey.objects.issue(demo_project, "app", scopes=["inference"])[1]
-    answer = httpx.delete(f"{live_gateway.url}/v1/cache", headers={"x-api-key": token})
-    assert answer.status_code == 403
+    assert [purge(scope).status_code for scope in ("all", "inference")] == [403, 403]
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1beta/models/demo/embed:embedContent"])

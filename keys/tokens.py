@@ -14,6 +14,8 @@ from zlib import crc32
 
 PREFIX = "sk-gw_"
 ACCESS_TOKEN_PREFIX = "pat_gw_"
+OWN_PREFIXES = (PREFIX, ACCESS_TOKEN_PREFIX)
+"""Prefixes of the gateway's own secrets, which no provider may receive."""
 ALPHABET = string.ascii_letters + string.digits
 PUBLIC_ID_LENGTH = 12
 SECRET_LENGTH = 32

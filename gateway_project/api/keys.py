@@ -30,6 +30,14 @@ class RateLimitFields(Serializer):
     concurrency_limit = Integer(required=False, allow_null=True)
 
 
+class RateLimitOutput(Serializer):
+    """The rate limits of a key or project in a response; null for no limit."""
+
+    rpm_limit = serializers.IntegerField(allow_null=True)
+    tpm_limit = serializers.IntegerField(allow_null=True)
+    concurrency_limit = serializers.IntegerField(allow_null=True)
+
+
 class KeyChange(RateLimitFields, Input):
     """The fields of a key that can change."""
 
@@ -52,7 +60,7 @@ class Rotation(Input):
     grace_s = Integer(min_value=0, max_value=MAX_GRACE_S, default=DEFAULT_GRACE_S)
 
 
-class KeyOutput(RateLimitFields):
+class KeyOutput(RateLimitOutput):
     """A key, without its secret."""
 
     id = serializers.CharField(source="public_id")

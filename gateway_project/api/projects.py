@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from gateway_project.api.envelope import InvalidFields, page, success
-from gateway_project.api.keys import RateLimitFields
+from gateway_project.api.keys import RateLimitFields, RateLimitOutput
 from gateway_project.api.pagination import paginate
 from gateway_project.api.serializers import Flag, Input, Integer, Serializer, Text, camel_case
 from gateway_project.api.views import PAGE_PARAMETERS, ApiView, ProjectView, Rule, documented
@@ -44,7 +44,7 @@ class NewProject(Input):
     gemini_key = Text(required=False, write_only=True)
 
 
-class ProjectOutput(RateLimitFields):
+class ProjectOutput(RateLimitOutput):
     """A project with its settings. `id` is its slug, which other paths contain."""
 
     id = serializers.CharField(source="slug")

@@ -82,13 +82,22 @@ def put_in_envelope(result: dict[str, Any], generator: Any, request: Any, public
         if name.endswith("Request"):
             component["additionalProperties"] = False
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    for operations in result["paths"].values():
+    for path, operations in result["paths"].items():
         for operation in operations.values():
+            operation["tags"] = [tag_of(path)]
             for response in operation["responses"].values():
                 wrap(response)
             for status, text in ERROR_STATUSES.items():
                 operation["responses"].setdefault(status, {"description": text, "content": error})
     return result
+
+
+def tag_of(path: str) -> str:
+    """Return the resource of a path: what comes after the project, or `projects` itself."""
+    parts = path.removeprefix("/api/v1/").split("/")
+    if parts[-1] == "api-keys":
+        return "keys"
+    return parts[2] if len(parts) > 2 else parts[0]
 
 
 def wrap(response: dict[str, Any]) -> None:

@@ -35,12 +35,16 @@ class ApiThrottle(BaseThrottle):
         return WINDOW_S - time.time() % WINDOW_S
 
 
+def current_window() -> int:
+    return int(time.time() // WINDOW_S)
+
+
 def count(ident: str) -> int:
     """Count a request, and return the number of requests in this window.
 
     While Redis is down, requests are not limited, but they still need authentication.
     """
-    key = f"api-throttle-{ident}-{int(time.time() // WINDOW_S)}"
+    key = f"api-throttle-{ident}-{current_window()}"
     try:
         cache.add(key, 0, 2 * WINDOW_S)
         return cache.incr(key)

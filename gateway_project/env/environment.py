@@ -178,7 +178,7 @@ class Environment(Variables):
     @field_validator("openai_api_key", "anthropic_api_key", "gemini_api_key")
     @classmethod
     def check_provider_key(cls, value: str) -> str:
-        if value.startswith("sk-gw_"):
+        if value.startswith(("sk-gw_", "pat_gw_")):
             raise ValueError(
                 "it is a key of this gateway, which no provider may receive: set the provider's own key"
             )

@@ -103,7 +103,7 @@ async def authenticate(received: Received) -> Authenticated:
     if the client network has failed too often.
     """
     request, key = received.request, extract_api_key(received.request)
-    is_anonymous = settings.ENV.allows_anonymous and not key.startswith(tokens.PREFIX)
+    is_anonymous = settings.ENV.allows_anonymous and not key.startswith(tokens.OWN_PREFIXES)
     try:
         if is_anonymous:
             principal = await authentication.authenticate_anonymous()
@@ -156,5 +156,5 @@ def check_provider_key(caller: Authenticated) -> None:
     if not caller.principal.accepts_provider_keys:
         raise errors.provider_key_not_accepted()
     key = caller.provider_key
-    if not PROVIDER_KEY.fullmatch(key) or key.startswith(tokens.PREFIX):
+    if not PROVIDER_KEY.fullmatch(key) or key.startswith(tokens.OWN_PREFIXES):
         raise errors.provider_key_malformed()

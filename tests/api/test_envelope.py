@@ -6,7 +6,8 @@ import httpx
 import pytest
 from django.db import OperationalError
 
-from gateway_project.api import authentication
+from gateway_project.api import authentication, throttle
+from gateway_project.api.throttle import ADDRESS_FACTOR
 from keys.models import AccessToken, ApiKey
 from projects.models import Project, User
 from tests.support.api_client import ApiClient, api_of
@@ -97,6 +98,13 @@ def test_failed_authentications_are_limited(db: None, change_environment: Callab
     assert statuses == [401, 401, 401, 429, 429]
 
 
+@pytest.fixture
+def one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no minute end during a test."""
+    monkeypatch.setattr(throttle, "current_window", lambda: 1)
+
+
+@pytest.mark.usefixtures("one_window")
 def test_each_caller_is_limited(
     owner_api: ApiClient, member_api: ApiClient, change_environment: Callable[..., None]
 ) -> None:
@@ -105,6 +113,15 @@ def test_each_caller_is_limited(
     assert replies[0].status == 200
     assert replies[-1].status == 429 and 1 <= int(replies[-1].headers["Retry-After"]) <= 60
     assert member_api.get("projects").status == 200
+
+
+@pytest.mark.usefixtures("one_window")
+def test_an_address_is_limited_whatever_tokens_it_uses(
+    owner_api: ApiClient, alice: User, change_environment: Callable[..., None]
+) -> None:
+    change_environment(gateway_api_rpm=1)
+    replies = [api_of(alice).get("projects").status for _ in range(2 * ADDRESS_FACTOR + 1)]
+    assert replies[0] == 200 and replies[-1] == 429
 
 
 def test_a_session_needs_a_csrf_token_for_changes(alice: User, project: Project) -> None:

@@ -49,6 +49,13 @@ def test_every_operation_has_a_summary_and_an_envelope(schema: dict[str, Any]) -
             assert content is None or content["schema"]["required"][:2] == ["success", "data"]
 
 
+def test_operations_are_tagged_with_their_resource(schema: dict[str, Any]) -> None:
+    tags = {
+        tag for path in schema["paths"].values() for operation in path.values() for tag in operation["tags"]
+    }
+    assert {"projects", "keys", "credentials", "usage", "tokens"} <= tags and "api-keys" not in tags
+
+
 def test_fields_are_in_camel_case(schema: dict[str, Any]) -> None:
     components = {name: each for name, each in schema["components"]["schemas"].items() if name != "Error"}
     names = {field for each in components.values() for field in each.get("properties", {})}

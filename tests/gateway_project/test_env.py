@@ -69,6 +69,7 @@ def test_valid_combinations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"GATEWAY_TRUSTED_PROXIES": "::/0"}, "only the networks of your proxies"),
         ({"OPENAI_API_KEY": "sk-gw_abcdefghijkl_0"}, "no provider may receive"),
         ({"AI_GATEWAY_API_KEY": "sk-gw_abcdefghijkl_0"}, "no provider may receive"),
+        ({"AI_GATEWAY_API_KEY": "pat_gw_abcdefghijkl_0"}, "no provider may receive"),
     ],
 )
 def test_open_authentication_rejects_what_makes_no_sense_with_it(

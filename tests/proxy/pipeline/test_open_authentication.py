@@ -83,6 +83,11 @@ def test_a_key_that_is_not_the_gateways_is_passed_on(
     assert (call.path, call.headers["authorization"]) == ("/v1/chat/completions", f"Bearer {OWN_KEY}")
 
 
+def test_an_access_token_reaches_no_provider(client: httpx.Client, upstream: LocalUpstream) -> None:
+    assert chat(client, authorization="Bearer pat_gw_abcdefghijkl_0123456789").status_code == 401
+    assert not upstream.requests
+
+
 def test_a_key_in_the_query_is_passed_on_in_a_header(client: httpx.Client, upstream: LocalUpstream) -> None:
     assert client.post(f"/v1/chat/completions?key={OWN_KEY}", json=CHAT).status_code == 200
     (call,) = upstream.requests

@@ -136,7 +136,9 @@ def test_a_project_accepts_no_provider_keys_by_default(
     assert not upstream.requests and not Project._meta.get_field("accepts_provider_keys").default
 
 
-@pytest.mark.parametrize("key", ["two words", "sk-gw_abcdefghijkl_x", "x" * 2001, "schlüssel"])
+@pytest.mark.parametrize(
+    "key", ["two words", "sk-gw_abcdefghijkl_x", "pat_gw_abcdefghijkl_x", "x" * 2001, "schlüssel"]
+)
 def test_a_malformed_provider_key_is_rejected(
     client: httpx.Client, upstream: LocalUpstream, key: str
 ) -> None:

@@ -18,23 +18,25 @@ PARAGRAPH_BREAK = "\n\n"
 def replace_opaque_parts(request: Request, target: Origin) -> tuple[Request, list[str]]:
     """Return the request without content that the target's format cannot express, and what was dropped.
 
-    Raises UnsupportedFeature for data of the caller, and if nothing remains of the last message.
+    Raises UnsupportedFeature for data of the caller, and if nothing remains that the model could respond to:
+    the last message is lost, and the model's own response would be the last one.
     """
     dropped: list[str] = []
     messages = [
         replace(message, parts=tuple(without_opaque_parts(message.parts, target, dropped)))
         for message in request.messages
     ]
-    if messages and request.messages[-1].parts and not messages[-1].parts:
-        raise UnsupportedFeature(
-            f"The last message contains only parts that this model cannot read: {', '.join(dropped)}.",
-            "messages",
-        )
     kept = tuple(
         message
         for message, given in zip(messages, request.messages, strict=True)
         if message.parts or not given.parts
     )
+    is_last_lost = len(messages) > 0 and messages[-1] not in kept[-1:]
+    if is_last_lost and (not kept or kept[-1].role == "assistant"):
+        raise UnsupportedFeature(
+            f"The last message contains only parts that this model cannot read: {', '.join(dropped)}.",
+            "messages",
+        )
     return replace(request, messages=kept), [*dict.fromkeys(dropped)]
 
 

@@ -193,6 +193,18 @@ def test_responses_items_that_openai_stores_are_rejected_by_other_formats(provid
     assert item in convert_request("openai_responses", "openai_responses", body).body["input"]
 
 
+@pytest.mark.parametrize("provider", [name for name in FORMATS if name != "openai_responses"])
+def test_unknown_last_item_is_dropped_unless_nothing_follows_the_response(provider: str) -> None:
+    question, answer = {"role": "user", "content": "Question?"}, {"role": "assistant", "content": "Yes."}
+    unknown: dict[str, Any] = {"type": "item_of_tomorrow", "id": "i"}
+    rendered = convert_request("openai_responses", provider, {"model": "m", "input": [question, unknown]})
+    assert "messages.item_of_tomorrow" in rendered.dropped
+    assert "Question?" in json.dumps(rendered.body) and "tomorrow" not in json.dumps(rendered.body)
+    unknown = {"role": "user", "content": [{"type": "part_of_tomorrow"}]}
+    with pytest.raises(UnsupportedFeature, match="part_of_tomorrow"):
+        convert_request("openai_responses", provider, {"model": "m", "input": [question, answer, unknown]})
+
+
 @pytest.mark.parametrize(("provider", "named"), [("openai_responses", True), ("anthropic", False)])
 def test_file_name_is_kept_or_reported_as_dropped(provider: str, named: bool) -> None:
     document = {

@@ -14,7 +14,7 @@ django_application = get_asgi_application()
 from django.conf import settings
 from django.urls import Resolver404, resolve
 
-from gateway_project import lifespan
+from gateway_project import lifespan, surfaces
 from gateway_project.api.envelope import error_body
 from projects.ids import uuid7
 from proxy import telemetry
@@ -45,7 +45,11 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
 
 
 async def serve_request(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    if match := resolve_route(scope["path"]):
+    match = resolve_route(scope["path"])
+    if settings.HAS_LIMITED_SURFACES and not surfaces.serves(scope, is_gateway_route=match is not None):
+        request_id = choose_request_id(GatewayRequest(scope, receive), uuid7())
+        await surfaces.response_to_unserved(scope, request_id).send_to(send)
+    elif match:
         await dispatch(match, scope, receive, send)
     elif (path := usual_path(scope["path"])).startswith("/api/"):
         # Programs call the REST API. Like gateway routes, it ignores repeated slashes and those at the end.

@@ -204,6 +204,7 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = ENV.gateway_email_from
 # These values are read for every request. An attribute of the settings is faster than a field of ENV.
 KEY_PEPPER = ENV.gateway_key_pepper
 ACCEPTED_KEY_PEPPERS = ENV.gateway_accepted_key_peppers
+HAS_LIMITED_SURFACES = ENV.has_limited_surfaces
 MAX_BODY_BYTES = ENV.gateway_max_body_bytes
 
 USE_TZ = True

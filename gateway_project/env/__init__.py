@@ -18,11 +18,14 @@ from gateway_project.env.secrets_file import (
     secrets_file,
     with_secrets,
 )
-from gateway_project.env.variables import BASE_DIR
+from gateway_project.env.variables import ADMIN, BASE_DIR, GATEWAY, WEB
 
 __all__ = [
+    "ADMIN",
     "BASE_DIR",
+    "GATEWAY",
     "PRIVATE_FILE_MODE",
+    "WEB",
     "Environment",
     "create_private_file",
     "load",

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from dotenv import dotenv_values
 from pydantic import ValidationInfo, field_validator
 
-from gateway_project.env.variables import Variables
+from gateway_project.env.variables import ADMIN, SURFACES, Variables
 
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Options of a `rediss://` URL that redis-py, Celery and the ledger all support."""
@@ -25,6 +25,7 @@ class Environment(Variables):
     """
 
     @field_validator(
+        "gateway_surfaces",
         "gateway_signup_domains",
         "gateway_accepted_key_peppers",
         "gateway_encryption_keys",
@@ -65,6 +66,22 @@ class Environment(Variables):
                 Ed25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True))
             except ValueError:
                 raise ValueError("each key must be an Ed25519 public key in base64") from None
+        return value
+
+    @field_validator("gateway_surfaces")
+    @classmethod
+    def check_surfaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or set(value) - set(SURFACES):
+            raise ValueError(f"it must be a comma-separated list of {', '.join(SURFACES)}")
+        return value
+
+    @field_validator("gateway_admin_port")
+    @classmethod
+    def check_admin_port(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value == info.data.get("port"):
+            raise ValueError("it must differ from PORT, where the admin is without GATEWAY_ADMIN_PORT")
+        if value is not None and ADMIN not in info.data.get("gateway_surfaces", SURFACES):
+            raise ValueError("GATEWAY_SURFACES does not contain admin")
         return value
 
     @field_validator("gateway_public_url", "dashboard_url")
@@ -189,6 +206,11 @@ class Environment(Variables):
         file = self.model_config.get("env_file")
         stored = dotenv_values(file) if isinstance(file, str) else {}
         return os.environ.get(name) or stored.get(name) or ""
+
+    @property
+    def has_limited_surfaces(self) -> bool:
+        """True if this process serves less than everything at PORT."""
+        return self.gateway_admin_port is not None or set(self.gateway_surfaces) != set(SURFACES)
 
     @property
     def public_url(self) -> str:

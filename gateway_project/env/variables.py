@@ -13,6 +13,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent.parent
 DEFAULT_CONFIG_FILE = Path("config/proxy-config.yaml")
 """The config file that is read from the working directory if it exists and AI_GATEWAY_CONFIG is not set."""
 
+GATEWAY, WEB, ADMIN = SURFACES = ("gateway", "web", "admin")
+"""What a process can serve: the APIs, the pages, and the admin of the operator."""
+
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -38,6 +41,8 @@ class Variables(BaseSettings):
 
     port: int = Field(8080, ge=1, le=65535)
     gateway_host: str = Field("127.0.0.1", validation_alias=AliasChoices("gateway_host", "host"))
+    gateway_surfaces: CommaList = SURFACES
+    gateway_admin_port: int | None = Field(None, ge=1, le=65535)
     gateway_public_url: str = ""
     dashboard_url: str = ""
     gateway_data_dir: Path = BASE_DIR / "var"

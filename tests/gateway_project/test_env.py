@@ -371,3 +371,25 @@ def test_variables_of_the_process_win_over_those_of_the_file(
 def test_only_an_env_file_that_is_named_must_exist() -> None:
     assert env.env_file_problems(None) == []
     assert env.env_file_problems("none.env") == ["AI_GATEWAY_ENV_FILE: there is no file none.env"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        (
+            {"GATEWAY_SURFACES": "gateway,webb"},
+            "it must be a comma-separated list of gateway",
+        ),
+        ({"GATEWAY_SURFACES": ","}, "GATEWAY_SURFACES: it must be a comma-separated list"),
+        ({"GATEWAY_ADMIN_PORT": "8080"}, "GATEWAY_ADMIN_PORT: it must differ from PORT"),
+        ({"GATEWAY_ADMIN_PORT": "81", "GATEWAY_SURFACES": "web"}, "GATEWAY_SURFACES does not contain admin"),
+    ],
+)
+def test_surfaces_and_the_admin_port_must_agree(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    problem: str,
+) -> None:
+    (line,) = reported_errors(monkeypatch, capsys, **variables)
+    assert problem in line

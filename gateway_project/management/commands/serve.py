@@ -1,3 +1,4 @@
+import socket
 from typing import Any
 
 from django.conf import settings
@@ -17,14 +18,20 @@ class Command(BaseCommand):
     requires_system_checks: tuple[str, ...] = ()
 
     def handle(self, *_: Any, **__: Any) -> None:
-        host, port = settings.ENV.gateway_host, settings.ENV.port
         try:
             check_routes(config_file.load())
-            bound = server.bind(host, port)
         except config_file.ConfigError as error:
             raise CommandError(f"configuration error: {error}", returncode=2) from None
-        except OSError as error:
-            raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        ports = (settings.ENV.port, settings.ENV.gateway_admin_port)
+        bound = [bind(settings.ENV.gateway_host, port) for port in ports if port is not None]
         result = bootstrap.prepare_database()
         static_files.collect_if_changed()
-        server.build(bootstrap.banner(result)).run(sockets=[bound])
+        server.build(bootstrap.banner(result)).run(sockets=bound)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind a socket to an address. Raises CommandError if the address cannot be used."""
+    try:
+        return server.bind(host, port)
+    except OSError as error:
+        raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None

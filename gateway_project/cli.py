@@ -26,7 +26,7 @@ def run_command(arguments: list[str]) -> None:
         execute_from_command_line(arguments)
     except DatabaseError:
         if reason := reason_of_unreachable_database():
-            print(reason, file=sys.stderr)
+            print(f"configuration error: {reason}", file=sys.stderr)
             sys.exit(INVALID_CONFIGURATION)
         raise
 
@@ -42,7 +42,7 @@ def reason_of_unreachable_database() -> str:
         name = settings["NAME"] if is_sqlite else f"{settings['NAME']} at {settings['HOST'] or 'localhost'}"
         cause = " ".join(str(error).split())
         variable = "DATABASE_PATH" if is_sqlite else "DATABASE_URL"
-        return f"configuration error: {variable}: the database {name} cannot be opened: {cause}"
+        return f"{variable}: the database {name} cannot be opened: {cause}"
     return ""
 
 

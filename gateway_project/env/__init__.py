@@ -4,10 +4,12 @@ If variables are invalid, the gateway does not start, and reports all of them at
 """
 
 import os
+import re
 import sys
 from functools import lru_cache
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from gateway_project.env.descriptions import describe
@@ -30,6 +32,7 @@ __all__ = [
     "create_private_file",
     "load",
     "secrets_file",
+    "tolerated_problems",
     "with_secrets",
 ]
 
@@ -42,11 +45,17 @@ class InvalidEnvironment(Exception):
         self.problems = problems
 
 
+TOLERANT_COMMAND = "check_config"
+"""The command that reports further problems instead of ending at the wrong variables."""
+tolerated_problems: list[str] = []
+"""Problems of the variables that were left out, if this process runs TOLERANT_COMMAND."""
+
+
 @lru_cache(maxsize=1)
 def load() -> Environment:
     """Return the environment of this process. If it is invalid, print all errors and exit with status 2."""
     try:
-        return read()
+        return tolerant_read() if sys.argv[1:2] == [TOLERANT_COMMAND] else read()
     except InvalidEnvironment as error:
         for problem in error.problems:
             print(f"configuration error: {problem}", file=sys.stderr)
@@ -66,6 +75,41 @@ def read() -> Environment:
     if problems:
         raise InvalidEnvironment(*problems)
     return with_files(env)
+
+
+def tolerant_read() -> Environment:
+    """Return the environment without its wrong variables, which `tolerated_problems` then contains.
+
+    Raises InvalidEnvironment if something else than a variable is wrong.
+    """
+    try:
+        return read()
+    except InvalidEnvironment as error:
+        tolerated_problems.extend(error.problems)
+    set_variables_of_file()
+    for _ in Environment.model_fields:
+        try:
+            return with_files(Environment(_env_file=None))
+        except ValidationError as error:
+            for details in error.errors():
+                unset_variables(describe(details))
+    raise InvalidEnvironment(*tolerated_problems)
+
+
+def set_variables_of_file() -> None:
+    """Move the variables of the file into the process, where they can be unset."""
+    file = os.environ.get("AI_GATEWAY_ENV_FILE", ".env")
+    for name, value in dotenv_values(file).items():
+        if not os.environ.get(name.upper()) and value:
+            os.environ[name.upper()] = value
+
+
+def unset_variables(problem: str) -> None:
+    """Unset the variable with a problem. If it is not set, unset those that the problem mentions."""
+    name, _, text = problem.partition(": ")
+    if os.environ.pop(name, None) is None:
+        for mentioned in re.findall(r"[A-Z][A-Z_]{3,}", text):
+            os.environ.pop(mentioned, None)
 
 
 def env_file_problems(named: str | None) -> list[str]:

@@ -122,8 +122,8 @@ class Environment(Variables):
     @classmethod
     def check_google_pair(cls, value: str, info: ValidationInfo) -> str:
         if bool(value) != bool(info.data["google_client_id"]):
-            missing = "GOOGLE_CLIENT_ID" if value else "GOOGLE_CLIENT_SECRET"
-            raise ValueError(f"{missing} is missing: sign-in with Google needs the id and the secret")
+            present, missing = ("SECRET", "ID") if value else ("ID", "SECRET")
+            raise ValueError(f"GOOGLE_CLIENT_{present} is set, but GOOGLE_CLIENT_{missing} is missing")
         return value
 
     @field_validator("ai_gateway_config")

@@ -255,7 +255,7 @@ def test_a_wrong_value_is_reported_with_what_it_may_be(
         ("GATEWAY_PUBLIC_URL", "https://host.example/llm", "such as https://llm.host.example"),
         ("GATEWAY_PUBLIC_URL", "https://host.example/?a=b", "a query"),
         ("DASHBOARD_URL", "chat.example.org", "https://gateway.example.org"),
-        ("GOOGLE_CLIENT_ID", "id", "GOOGLE_CLIENT_SECRET is missing"),
+        ("GOOGLE_CLIENT_ID", "id", "GOOGLE_CLIENT_ID is set, but GOOGLE_CLIENT_SECRET is missing"),
         ("GOOGLE_CLIENT_SECRET", "secret", "GOOGLE_CLIENT_ID is missing"),
         ("AI_GATEWAY_API_KEY", "sk-gw_abcdefghijkl_0", "AI_GATEWAY_API_KEY: it is a key of this gateway"),
     ],

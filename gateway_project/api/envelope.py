@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 import structlog
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.exceptions import APIException, ParseError
@@ -115,6 +115,8 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response:
         case InvalidFields():
             status, fields = 400, error.fields
             text = summarize(fields)
+        case ValidationError():
+            status, text = 400, " ".join(error.messages)
         case exceptions.ValidationError():
             status, fields = 400, dict(flatten(error.detail))
             text = summarize(fields)

@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.utils import timezone
@@ -147,3 +147,31 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.project} as {self.get_role_display()}"
+
+    @transaction.atomic
+    def change_role(self, role: Role, *, granted_by: Role) -> None:
+        """Change the role.
+
+        Raises PermissionDenied if the old or the new role is above the role `granted_by`, and ValidationError
+        if the project would have no owner.
+        """
+        if max(role, self.role) > granted_by:
+            raise PermissionDenied("You cannot change or grant a role above your own.")
+        if role != Role.OWNER:
+            self.check_other_owner()
+        self.role = role
+        self.save(update_fields=["role"])
+
+    @transaction.atomic
+    def remove(self, *, removed_by: Role) -> None:
+        """Remove the member. Raises the same errors as `change_role`."""
+        if self.role > removed_by:
+            raise PermissionDenied("You cannot remove a member with a role above your own.")
+        self.check_other_owner()
+        self.delete()
+
+    def check_other_owner(self) -> None:
+        """Raise ValidationError if this is the only owner. Locks the owners until the transaction ends."""
+        owners = Membership.objects.select_for_update().filter(project=self.project_id, role=Role.OWNER)
+        if [owner.pk for owner in owners] == [self.pk]:
+            raise ValidationError("A project must have an owner. Make another member an owner first.")

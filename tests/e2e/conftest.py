@@ -106,6 +106,7 @@ def path_values(project: Project) -> dict[str, Any]:
             project=project, name="smart", targets=[{"provider": "local", "model": "x"}]
         ).pk,
         "token_id": "unknown",
+        "member_id": project.memberships.get(user__email="bob@example.org").pk,
         "credential": credential.slug,
         "credential_slug": credential.slug,
     }

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from gateway_project.project_config.fields import Field
-from gateway_project.project_config.yaml_tree import DocumentReader, Entry
+from projects.yaml_tree import DocumentReader, Entry
 
 CREATED, CHANGED, REMOVED = "+", "~", "-"
 

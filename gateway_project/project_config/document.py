@@ -17,8 +17,8 @@ from gateway_project.project_config.sections.prices import apply_prices, export_
 from gateway_project.project_config.sections.prompt_log import apply_prompt_log, export_prompt_log
 from gateway_project.project_config.sections.routes import apply_routes, export_routes
 from gateway_project.project_config.sections.webhooks import apply_webhooks, export_webhooks
-from gateway_project.project_config.yaml_tree import Problem
 from projects.models import RESERVED_SLUGS, Project
+from projects.yaml_tree import Problem
 
 VERSION = 1
 PROJECT_FIELDS = (

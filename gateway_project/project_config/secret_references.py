@@ -6,7 +6,7 @@ from django.conf import settings
 
 from gateway_project.project_config.applier import Applier
 from gateway_project.project_config.fields import parse_text
-from gateway_project.project_config.yaml_tree import Entry
+from projects.yaml_tree import Entry
 
 STORED, NONE = "stored", "none"
 ENV_PREFIX, FILE_PREFIX = "env:", "file:"

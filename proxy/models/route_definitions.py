@@ -17,6 +17,8 @@ Capability = Literal["vision", "tools"]
 MAX_TIMEOUT_S = 3600
 DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 SECONDS_PER_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A token of RFC 9110, section 5.6.2."""
 MAX_RETRY_ATTEMPTS = 10
 MAX_RETRY_DELAY_MS = 60_000
 
@@ -71,6 +73,13 @@ class RuleDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_input_tokens: Tokens = 0
     max_input_tokens: Tokens | None = None
     capabilities: tuple[Capability, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_input_tokens is not None and self.min_input_tokens > self.max_input_tokens:
+            raise ValueError("min_input_tokens is more than max_input_tokens, so no request meets the rule")
+        for name in self.headers:
+            if not HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a header")
 
 
 ANY_REQUEST = RuleDefinition()

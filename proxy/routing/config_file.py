@@ -1,6 +1,8 @@
 """The operator's routing configuration: AI_GATEWAY_CONFIG (a YAML file) and AI_GATEWAY_MODEL_ROUTES."""
 
+from collections import Counter
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from proxy.models.route_definitions import (
 )
 from proxy.providers import base_urls
 from proxy.providers.catalog import COMPATIBLE, DEMO, PROVIDERS
+from proxy.routing.config_keys import names_of, unknown_names
 from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, default_upstream, origin_of
 
 DEFAULT_TIMEOUT_S = 300.0
@@ -141,6 +144,10 @@ class AccountDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         raise ConfigError(f"the account {self.name!r} needs the variable {name}, which is not set")
 
 
+FILE_NAMES = ("version", "accounts", "models", "default_provider", "timeout")
+"""The names at the top of the YAML file."""
+
+
 class OperatorConfig(msgspec.Struct, frozen=True):
     """The contents of the YAML file.
 
@@ -154,6 +161,7 @@ class OperatorConfig(msgspec.Struct, frozen=True):
     timeout: str | float | int = DEFAULT_TIMEOUT_S
     model_urls: dict[str, str] = {}
     models_by_name: dict[str, ModelRoute] = {}
+    """The last model of each name. The one without a rule comes last."""
 
     @property
     def timeout_s(self) -> float:
@@ -178,12 +186,14 @@ def load() -> OperatorConfig:
         check_account(account, file)
     for model in config.models:
         check_route(model, file)
+    check_model_names(config, file)
     routes = parse_model_urls(env.ai_gateway_model_routes)
     if unknown := set(env.ai_gateway_send_operator_key) - routes.keys():
         names = ", ".join(sorted(unknown))
         raise ConfigError(f"AI_GATEWAY_SEND_OPERATOR_KEY: AI_GATEWAY_MODEL_ROUTES has no model {names}")
-    by_name = {model.name: model for model in config.models}
-    return msgspec.structs.replace(config, model_urls=routes, models_by_name=by_name)
+    models = tuple(sorted(config.models, key=lambda model: model.rule == ANY_REQUEST))
+    by_name = {model.name: model for model in models}
+    return msgspec.structs.replace(config, models=models, model_urls=routes, models_by_name=by_name)
 
 
 def check_provider_names(config: OperatorConfig, file: str) -> None:
@@ -196,6 +206,19 @@ def check_provider_names(config: OperatorConfig, file: str) -> None:
     for name in [*targets, config.default_provider]:
         if name and name not in known:
             raise ConfigError(f"{file}: unknown provider {name!r}; known: {', '.join(known)}")
+
+
+def check_model_names(config: OperatorConfig, file: str) -> None:
+    """Raise ConfigError if one of several models of a name could never serve a request.
+
+    Models of one name need different rules. One of them may have no rule, and serves the other requests.
+    """
+    for name, count in Counter(model.name for model in config.models).items():
+        same = [model for model in config.models if model.name == name]
+        if count > 1 and any(model.base_url for model in same):
+            raise ConfigError(f"{file}: several models are named {name!r}, and one of them has a base_url")
+        if any(one.rule == other.rule for one, other in combinations(same, 2)):
+            raise ConfigError(f"{file}: several models are named {name!r} and have the same rule, or none")
 
 
 def check_timeout(config: OperatorConfig, file: str) -> None:
@@ -255,12 +278,15 @@ def check_base_url(base_url: str, where: str) -> None:
 
 
 def read_file(path: Path) -> OperatorConfig:
-    """Return the contents of the YAML file. Raises ConfigError."""
+    """Return the contents of the YAML file. Raises ConfigError with all names that are not known."""
     try:
-        return msgspec.yaml.decode(path.read_bytes(), type=OperatorConfig)
+        text = path.read_text()
+        if problems := unknown_names(text, FILE_NAMES, names_of(AccountDefinition), names_of(ModelRoute)):
+            raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
+        return msgspec.yaml.decode(text, type=OperatorConfig)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
 
 

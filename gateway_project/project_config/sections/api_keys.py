@@ -15,10 +15,10 @@ from django.utils import timezone
 
 from gateway_project.project_config.applier import Applier, export_row
 from gateway_project.project_config.fields import Field, limit, moment, parse_flag, parse_texts, text, texts
-from gateway_project.project_config.yaml_tree import Entry
 from keys import scopes, tokens
 from keys.models import ApiKey
 from projects.models import Project
+from projects.yaml_tree import Entry
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PUBLIC_ID = re.compile(f"[A-Za-z0-9]{{{tokens.PUBLIC_ID_LENGTH}}}")

@@ -13,9 +13,9 @@ from billing.models import Budget, Webhook
 from billing.models.budgets import BudgetQuerySet
 from gateway_project.project_config.applier import CHANGED, Applier, Change, export_row, shown
 from gateway_project.project_config.fields import amount, items, parse_text, parse_texts
-from gateway_project.project_config.yaml_tree import Entry
 from keys.models import ApiKey
 from projects.models import Membership, Project
+from projects.yaml_tree import Entry
 
 IDENTITY = ("key", "period", "mode")
 FIELDS = (amount("limit_usd", "limit_nano"), items("thresholds"))

@@ -7,9 +7,9 @@ import yaml
 from gateway_project.project_config.applier import Applier, export_row
 from gateway_project.project_config.fields import text, texts
 from gateway_project.project_config.secret_references import NONE, STORED, read_secret
-from gateway_project.project_config.yaml_tree import Entry
 from projects.models import Project
 from projects.vault import DecryptionError
+from projects.yaml_tree import Entry
 from proxy.models import Credential
 
 FIELDS = (text("provider"), text("base_url"), texts("models", "model_names"))

@@ -6,8 +6,8 @@ import yaml
 
 from gateway_project.project_config.applier import Applier, export_row
 from gateway_project.project_config.fields import Field, parse_text
-from gateway_project.project_config.yaml_tree import Entry, line_of
 from projects.models import Membership, Project, Role, User
+from projects.yaml_tree import Entry, line_of
 
 ROLES = {role.name.lower(): role.value for role in Role}
 

@@ -23,8 +23,8 @@ from gateway_project.project_config.fields import (
     render_amounts,
     render_moment,
 )
-from gateway_project.project_config.yaml_tree import Entry
 from projects.models import Project
+from projects.yaml_tree import Entry
 
 IDENTITY = ("provider", "model", "effective_from")
 FIELDS = (

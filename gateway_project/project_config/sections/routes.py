@@ -12,9 +12,9 @@ import yaml
 
 from gateway_project.project_config.applier import Applier
 from gateway_project.project_config.fields import Field, flag, items, limit, parse_texts, text
-from gateway_project.project_config.yaml_tree import Entry
 from keys.models import ApiKey
 from projects.models import Project
+from projects.yaml_tree import Entry
 from proxy.models import Route
 from proxy.models.route_definitions import RouteDefinition
 from proxy.routing import config_file

@@ -20,9 +20,9 @@ from gateway_project.project_config.secret_references import (
     read_reference,
     read_secret,
 )
-from gateway_project.project_config.yaml_tree import Entry
 from projects import vault
 from projects.models import Project
+from projects.yaml_tree import Entry
 
 NAMES = ("url", "secret")
 MIN_SECRET_BYTES = 24

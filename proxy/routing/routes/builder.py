@@ -117,13 +117,16 @@ def model_routes(accounts: Sequence[Account]) -> list[Route]:
 
 
 def file_routes(table: RoutingTable, config: OperatorConfig) -> list[Route]:
-    """Return the models of the config file that an account serves, without those that have a separate URL."""
+    """Return the models of the config file that an account serves, without those that have a separate URL.
+
+    Models with rules come before the model of the same name without a rule.
+    """
     named = (
         RouteDefinition(name=model, targets=(account.target,))
         for account in config.accounts
         for model in account.models
     )
-    models = [model for model in config.models_by_name.values() if not model.base_url]
+    models = [model for model in config.models if not model.base_url]
     return [
         *(with_api(route_from(table, model.definition), model) for model in models),
         *(route_from(table, definition) for definition in named),
@@ -157,7 +160,7 @@ def unserved_url_routes(config: OperatorConfig) -> list[Route]:
     """Return routes without targets for models at URLs that the project may not use."""
     return [
         Route(model.name, (), problems=(missing_credential_text(model.provider),))
-        for model in config.models_by_name.values()
+        for model in config.models
         if model.base_url
     ]
 

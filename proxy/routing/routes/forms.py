@@ -6,6 +6,7 @@ import msgspec
 from django import forms
 from django.core.exceptions import ValidationError
 
+from keys import tokens
 from keys.models import ApiKey
 from projects.forms import LinesField
 from projects.models import Project
@@ -64,6 +65,8 @@ class RouteForm(forms.ModelForm[Route]):
         name: str = self.cleaned_data["name"].strip()
         if not name.isprintable():
             raise ValidationError("The name contains unprintable characters.")
+        if name.startswith(tokens.PREFIX):
+            raise ValidationError("The name looks like an API key of the gateway. Choose another name.")
         return name
 
     def clean_target_lines(self) -> list[dict[str, Any]]:

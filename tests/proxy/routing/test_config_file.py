@@ -137,12 +137,42 @@ def test_a_model_of_the_file_can_have_targets_and_fallbacks(configure: Configure
         ("accounts: [{name: a, base_url: 'ftp://x'}]", "not a valid http or https address"),
         ("accounts: [{name: groq, provider: openai}]", "cannot be the name"),
         ("accounts: [{name: a/b, provider: openai}]", "cannot be the name"),
-        ("accounts: [{name: a, provider: openai, colour: red}]", "unknown field `colour`"),
+        ("accounts: [{name: a, provider: openai, colour: red}]", "line 1: an account: colour is not known"),
         ("accounts: [{name: a, provider: openai, quirks: {colour: red}}]", "unknown quirks: colour"),
         ("accounts: [{name: a, provider: openai, quirks: {tool_call_id_length: long}}]", "Expected `int`"),
         ("accounts: [{name: a, provider: openai, formats: [morse]}]", "Invalid enum value 'morse'"),
         ("accounts: [{name: a, provider: openai, api_key: $NOT_SET}]", "NOT_SET, which is not set"),
         ("accounts: [{name: a, provider: openai}, {name: a, provider: groq}]", "several accounts"),
+        (
+            "models: [{name: a, provder: openai}]",
+            "line 1: a model: provder is not known. Did you mean provider?",
+        ),
+        ("modles: []", "line 1: the file: modles is not known. Did you mean models?"),
+        ("version: 1\nmodel_urls: {}", "line 2: the file: model_urls is not known"),
+        (
+            "models:\n  - name: a\n    targets:\n      - {provider: openai, wieght: 2}",
+            "line 4: a target: wieght is not known. Did you mean weight?",
+        ),
+        (
+            "models: [{name: a, provider: openai, rule: {capability: [tools]}}]",
+            "a rule: capability is not known. Did you mean capabilities?",
+        ),
+        ("models: [{name: a, provider: openai}, {name: a, provider: groq}]", "several models are named 'a'"),
+        (
+            "models: [{name: a, provider: openai, rule: {capabilities: [tools]}},"
+            " {name: a, provider: groq, rule: {capabilities: [tools]}}]",
+            "several models are named 'a' and have the same rule",
+        ),
+        (
+            "models: [{name: a, provider: openai, base_url: 'http://h/v1'}, {name: a, provider: groq,"
+            " rule: {capabilities: [tools]}}]",
+            "one of them has a base_url",
+        ),
+        (
+            "models: [{name: a, provider: openai, rule: {min_input_tokens: 9, max_input_tokens: 8}}]",
+            "min_input_tokens is more than max_input_tokens",
+        ),
+        ("models: [{name: a, provider: openai, rule: {headers: {x-ä: b}}}]", "not the name of a header"),
         ("models: [{name: a}]", "either a provider or targets"),
         ("models: [{name: a, base_url: 'http://h/v1', targets: [{provider: openai}]}]", "needs a provider"),
         ("models: [{name: a, provider: openai, targets: [{provider: openai}]}]", "either a provider"),
@@ -176,3 +206,28 @@ def test_a_file_that_cannot_work_is_refused_with_the_reason(
     with pytest.raises(ConfigError) as error:
         check_routes(config_file.load())
     assert reason in str(error.value) and "routes.yaml" in str(error.value)
+
+
+def test_all_unknown_names_are_reported_at_once(configure: Configure) -> None:
+    configure("modles: []\nmodels:\n  - {name: a, provider: openai, mdel: b}\n")
+    with pytest.raises(ConfigError) as error:
+        config_file.load()
+    assert [line.rpartition("routes.yaml: ")[2][:7] for line in str(error.value).splitlines()] == [
+        "line 1:",
+        "line 3:",
+    ]
+
+
+def test_a_model_without_a_rule_is_tried_after_those_of_its_name(configure: Configure) -> None:
+    configure(
+        "models:\n"
+        "  - {name: a, provider: openai, model: other}\n"
+        "  - {name: a, provider: openai, model: red, rule: {headers: {x-team: red}}}\n"
+        "  - {name: a, provider: openai, model: blue, rule: {headers: {X-Team: blue}}}\n",
+        openai_api_key="sk-operator",
+    )
+    config = config_file.load()
+    check_routes(config)
+    table = build_table((), accounts.load_operator_accounts(), (), config)
+    served = [route.targets[0].model for route in table.routes["a"]]
+    assert served == ["red", "blue", "other"]

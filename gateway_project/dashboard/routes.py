@@ -83,12 +83,10 @@ def target_state(
 
 
 def failures_of(pool: Pool, project_id: int, model: str) -> Iterator[str]:
-    """Yield what is wrong with the accounts of a target, as this process knows it."""
+    """Yield what is wrong with the accounts of a target, as far as any process of the gateway knows it."""
     now = health.clock()
     for account in pool.accounts:
-        known = health.find(project_id, account, model)
-        if known is None:
-            continue
+        known = health.look_up(project_id, account, model)
         if not known.credential.is_usable:
             yield f"The provider rejects {account.slug}: {known.credential.reason}"
         elif not known.access.is_usable:

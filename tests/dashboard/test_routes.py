@@ -10,6 +10,7 @@ from keys.models import ApiKey
 from projects.models import Project, User
 from proxy.models import Credential, Route
 from proxy.routing.accounts import load_accounts
+from proxy.routing.health.published import Problem, PublishedHealth
 from proxy.routing.health.target_health import health
 from proxy.routing.routes import forms, model_life
 from proxy.routing.targets import Target
@@ -191,6 +192,21 @@ def test_a_target_that_fails_is_shown_with_the_state_of_its_breaker(
     known.breaker.close()
     known.credential.is_usable, known.credential.reason = False, "You have no credit."
     assert "The provider rejects openai: You have no credit." in listing(alice, project)
+
+
+def test_a_row_shows_what_other_processes_have_published(
+    project: Project, credential: Credential, alice: User
+) -> None:
+    create(alice, project)
+    (account,) = load_accounts(project.pk)
+    unknown = health.look_up(project.pk, account, "gpt-6-luna")
+    problem = Problem(health.clock() + 60, "You have no credit.")
+    health.take_over(PublishedHealth({unknown.id: problem}))
+    assert "openai fails, and its circuit breaker is open." in listing(alice, project)
+    health.take_over(PublishedHealth({}, {unknown.credential_id: problem}))
+    assert "The provider rejects openai: You have no credit." in listing(alice, project)
+    health.take_over(PublishedHealth({}, {}, {unknown.id: problem}))
+    assert "openai has no access to this model: You have no credit." in listing(alice, project)
 
 
 def test_delete_asks_for_confirmation(project: Project, credential: Credential, alice: User) -> None:

@@ -113,7 +113,7 @@ class AttemptSequence:
             candidates = health.preferred(
                 self.admitted.planned.routed.parsed.caller.principal.project_id, candidates
             )
-        if candidates[0] is self.admitted.planned.candidate and self.begin_call(candidates[0]):
+        if candidates[0] is self.admitted.planned.candidate and await self.begin_call(candidates[0]):
             return
         first = await self.choose(1, candidates)
         if first is None:
@@ -126,10 +126,12 @@ class AttemptSequence:
         waits = [self.health_of(candidate).breaker.open_until - now for candidate in candidates]
         return errors.circuit_open(candidates[0].target.account.provider.name, min(waits))
 
-    def begin_call(self, candidate: Candidate) -> bool:
+    async def begin_call(self, candidate: Candidate) -> bool:
         """Return whether a target may be called now. If it may, the call must follow."""
         target_health, now = self.health_of(candidate), health.clock()
         if self.uses_health and not target_health.begin_call(now):
+            return False
+        if self.uses_health and target_health.breaker.is_open and not await health.claim_probe(target_health):
             return False
         target_health.retry_budget.add_request(now)
         return True
@@ -138,7 +140,7 @@ class AttemptSequence:
         """Return the permission to call the first candidate that may be called now; None if none may."""
         for index, candidate in enumerate(candidates):
             permitted = await self.permit(number, candidates[index:])
-            if permitted is not None and self.begin_call(candidate):
+            if permitted is not None and await self.begin_call(candidate):
                 return permitted
         return None
 
@@ -200,7 +202,7 @@ class AttemptSequence:
         if not is_rate_limited or not others or not is_same_model(failed.target, others[0].target):
             return None
         following = await self.permit(number, tuple(others))
-        return following if following is not None and self.begin_call(others[0]) else None
+        return following if following is not None and await self.begin_call(others[0]) else None
 
     def retry_delay_s(self, failure: Failure) -> float | None:
         """Return the seconds until the same target may be called again; None if it may not."""

@@ -10,7 +10,7 @@ from billing.ledger.redis.client.protocol import RedisUnavailable
 from projects.db.executor import run_query
 from proxy.routing.health.alerts import alert_admins
 from proxy.routing.health.shared_state import SharedState
-from proxy.routing.health.target_health import HealthRegistry, TargetHealth
+from proxy.routing.health.target_health import HealthRegistry, TargetHealth, claim_locally
 
 INTERVAL_S = 1.0
 
@@ -19,16 +19,26 @@ log = structlog.get_logger()
 
 async def run(registry: HealthRegistry, shared: SharedState | None) -> None:
     """Exchange changes and alert admins while the process serves. `shared` is None without Redis."""
-    while True:
-        await asyncio.sleep(INTERVAL_S)
-        try:
-            await exchange_and_alert(registry, shared)
-        except Exception as error:
-            log.error(
-                "target_health_not_exchanged",
-                message="The health of targets could not be exchanged. It is tried again in a second.",
-                exc_info=error,
-            )
+    if shared is not None:
+        registry.claim = shared.claim_probe
+    try:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            await exchange_safely(registry, shared)
+    finally:
+        registry.claim = claim_locally
+
+
+async def exchange_safely(registry: HealthRegistry, shared: SharedState | None) -> None:
+    """Exchange changes and alert admins. An error is logged, so that the next exchange follows."""
+    try:
+        await exchange_and_alert(registry, shared)
+    except Exception as error:
+        log.error(
+            "target_health_not_exchanged",
+            message="The health of targets could not be exchanged. It is tried again in a second.",
+            exc_info=error,
+        )
 
 
 async def exchange_and_alert(registry: HealthRegistry, shared: SharedState | None) -> None:

@@ -6,6 +6,8 @@ is the probe, whose result closes it or opens it again.
 
 from enum import Enum
 
+from proxy.routing.health.published import Problem
+
 FAILURE_THRESHOLD = 5
 """Consecutive failures that open the breaker."""
 MAX_FAILURE_RATE = 0.5
@@ -91,6 +93,13 @@ class Breaker:
     def open(self, until: float) -> None:
         """Stop calls until a time."""
         self.is_open, self.open_until = True, until
+
+    def take_over(self, problem: Problem | None, *, was_published: bool) -> None:
+        """Take over the state of the other processes. `was_published`: it was open there."""
+        if problem is not None:
+            self.open(max(problem.until, self.open_until if self.is_open else 0.0))
+        elif was_published and self.is_open:
+            self.close()
 
     def close(self) -> None:
         """Allow calls again, and forget earlier failures."""

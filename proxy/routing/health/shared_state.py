@@ -1,24 +1,34 @@
 """Exchange of the health of targets between the processes of a gateway, through Redis.
 
-A breaker that opens in one process, and a credential that a provider rejects there, count in all of them. The
+A breaker that opens in one process, and a credential that a provider rejects there, count in all of them. One
+process makes the probe of a breaker, which a key in Redis marks: only such a call waits for Redis. The other
 exchange is best effort and runs in the background: while Redis is down, each process has only its own
-knowledge, and no request waits for it.
+knowledge, and no other request waits for it.
 """
 
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 
+import hiredis
+
 from billing.ledger.redis.client.connection import RedisConnection
 from billing.ledger.redis.client.protocol import RedisUnavailable
+from proxy.routing.health.breaker import OPEN_S
+from proxy.routing.health.published import Problem, PublishedHealth
 from proxy.routing.health.target_health import HealthRegistry, TargetHealth
 
-BREAKERS_KEY, CREDENTIALS_KEY = "gw:breakers", "gw:credentials"
-"""Hashes by id: the time until which a breaker is open, and the time of a credential's next probe."""
+BREAKERS_KEY, CREDENTIALS_KEY, ACCESS_KEY = "gw:breakers", "gw:credentials", "gw:model-access"
+"""Hashes by id: the time until which a breaker is open, or of the next probe of a credential or a model."""
+PROBE_KEY = "gw:breaker-probe:"
+"""The start of the keys that mark the probe of a breaker, which only one process makes."""
 EXPIRY_S = 3600
 CONNECT_TIMEOUT_S = 1.0
 STALE_S = 60
-"""If the probe of a breaker is overdue by more than this time, the process of the breaker has ended."""
+"""If a probe is overdue by more than this time, the target is not used any more, and its entry is deleted."""
+MAX_ENTRIES = 500
+"""The maximum number of models without access that are shared, because clients can name any model."""
+MAX_REASON_LENGTH = 300
 
 
 class SharedState:
@@ -42,26 +52,53 @@ class SharedState:
         Raises RedisUnavailable or hiredis.ReplyError.
         """
         for target in changed:
-            await self.send(target)
-        opened, rejected = await asyncio.gather(self.read(BREAKERS_KEY), self.read(CREDENTIALS_KEY))
+            await self.send(target, registry.published)
         now = registry.clock()
-        registry.take_over({id: until for id, until in opened.items() if until > now - STALE_S}, rejected)
-
-    async def send(self, target: TargetHealth) -> None:
-        breaker, credential = target.breaker, target.credential
-        await self.write(BREAKERS_KEY, target.id, breaker.open_until if breaker.is_open else None)
-        is_rejected = not credential.is_usable
-        await self.write(
-            CREDENTIALS_KEY, target.credential_id, credential.next_probe_at if is_rejected else None
+        breakers, credentials, access = await asyncio.gather(
+            self.read_current(BREAKERS_KEY, now),
+            self.read(CREDENTIALS_KEY),
+            self.read_current(ACCESS_KEY, now),
         )
+        registry.take_over(PublishedHealth(breakers, credentials, access))
 
-    async def write(self, key: str, id: str, until: float | None) -> None:
-        if until is None:
+    async def claim_probe(self, id: str) -> bool:
+        """Return whether this process makes the probe of a breaker. Without Redis, each process does."""
+        try:
+            command = ("SET", PROBE_KEY + id, "1", "NX", "PX", OPEN_S * 1000)
+            return await self.connection.call(command) is not None
+        except (RedisUnavailable, hiredis.ReplyError):
+            return True
+
+    async def send(self, target: TargetHealth, published: PublishedHealth) -> None:
+        breaker, access = target.breaker, target.access.problem
+        await self.write(BREAKERS_KEY, target.id, Problem(breaker.open_until) if breaker.is_open else None)
+        await self.write(CREDENTIALS_KEY, target.credential_id, target.credential.problem)
+        if access is None or len(published.access) < MAX_ENTRIES:
+            await self.write(ACCESS_KEY, target.id, access)
+
+    async def write(self, key: str, id: str, problem: Problem | None) -> None:
+        if problem is None:
             await self.connection.call(("HDEL", key, id))
             return
-        await self.connection.call(("HSET", key, id, repr(until)))
+        value = f"{problem.until!r} {problem.reason[:MAX_REASON_LENGTH]}"
+        await self.connection.call(("HSET", key, id, value))
         await self.connection.call(("EXPIRE", key, EXPIRY_S))
 
-    async def read(self, key: str) -> dict[str, float]:
+    async def read_current(self, key: str, now: float) -> dict[str, Problem]:
+        """Return the entries of a hash that are not stale, and delete the others."""
+        problems = await self.read(key)
+        stale = [id for id, problem in problems.items() if problem.until <= now - STALE_S]
+        for id in stale:
+            del problems[id]
+            await self.write(key, id, None)
+        return problems
+
+    async def read(self, key: str) -> dict[str, Problem]:
         reply = await self.connection.call(("HGETALL", key))
-        return {id.decode(): float(until) for id, until in zip(reply[::2], reply[1::2], strict=True)}
+        return {id.decode(): problem_of(value) for id, value in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def problem_of(value: bytes) -> Problem:
+    """Parse what `write` has stored: the time, a space, and the reason."""
+    until, _, reason = value.decode(errors="replace").partition(" ")
+    return Problem(float(until), reason)

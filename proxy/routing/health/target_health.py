@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -15,6 +15,7 @@ from proxy.models import Credential
 from proxy.providers.catalog import DEMO
 from proxy.routing.accounts import Account
 from proxy.routing.health.breaker import Breaker
+from proxy.routing.health.published import NOTHING_PUBLISHED, PublishedHealth
 from proxy.routing.health.retry_budget import RetryBudget
 from proxy.routing.health.usability import SHARED_THRESHOLD, Usability
 from proxy.routing.targets import Candidate, Target
@@ -95,15 +96,16 @@ class TargetHealth:
         """
         if not self.breaker.begin_call(now):
             return False
-        self.credential.begin_call(now)
-        self.access.begin_call(now)
+        if self.credential.begin_call(now) | self.access.begin_call(now):
+            self.changes.add(self)
         return True
 
     def record_success(self, now: float) -> None:
         """Count a response that has ended well."""
         self.record_response()
         self.breaker.record_success(now)
-        self.access.record_success()
+        if self.access.record_success():
+            self.changes.add(self)
         recovered = self.credential.record_success()
         if recovered or now >= self.credential.next_report_at:
             self.report(now, "")
@@ -135,12 +137,23 @@ class TargetHealth:
         """
         self.record_response()
         if kind is FailureClass.MODEL:
-            self.access.record_failure(now, reason)
+            self.access.record_failure(now, redact(reason))
         if kind is FailureClass.CREDENTIAL and self.credential.record_failure(now, reason):
             self.log_unusable(reason)
             self.report(now, f"The provider rejects requests of clients: {redact(reason)}")
-        if not self.credential.is_usable:
+        if not (self.credential.is_usable and self.access.is_usable):
             self.changes.add(self)
+
+    def take_over(self, published: PublishedHealth, previous: PublishedHealth) -> None:
+        """Take over the state of all processes. `previous` is the state at the last time."""
+        id, credential_id = self.id, self.credential_id
+        self.breaker.take_over(published.breakers.get(id), was_published=id in previous.breakers)
+        self.access.take_over(published.access.get(id), was_published=id in previous.access)
+        if any(changed.credential is self.credential for changed in self.changes):
+            return
+        self.credential.take_over(
+            published.credentials.get(credential_id), was_published=credential_id in previous.credentials
+        )
 
     def report(self, now: float, reason: str) -> None:
         """Store the result, which the page "Credentials" shows. No request waits until it is stored."""
@@ -170,8 +183,13 @@ class TargetHealth:
         )
 
 
+async def claim_locally(id: str) -> bool:
+    """Claim the probe of a breaker in the only process of a gateway."""
+    return True
+
+
 class HealthRegistry:
-    """The health of all targets that this process has called."""
+    """The health of all targets that this process has called, and what other processes have published."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
@@ -180,8 +198,9 @@ class HealthRegistry:
         self.callers_targets: OrderedDict[tuple[CredentialKey, str], TargetHealth] = OrderedDict()
         """Targets of callers' accounts. A caller can invent keys, which must not evict other targets."""
         self.changes: set[TargetHealth] = set()
-        self.open_anywhere: set[str] = set()
-        self.rejected_anywhere: set[str] = set()
+        self.published = NOTHING_PUBLISHED
+        self.claim: Callable[[str], Awaitable[bool]] = claim_locally
+        """Claims the probe of a breaker among all processes. The argument is the id of the target."""
 
     def of(self, project_id: int, target: Target) -> TargetHealth:
         """Return the health of a target."""
@@ -193,9 +212,17 @@ class HealthRegistry:
         targets.move_to_end((key, target.model))
         return health
 
-    def find(self, project_id: int, account: Account, model: str) -> TargetHealth | None:
-        """Return the health of a model at an account, or None if this process has not called it."""
-        return self.targets.get((credential_key(project_id, account), model))
+    def look_up(self, project_id: int, account: Account, model: str) -> TargetHealth:
+        """Return the health of a model at an account, as far as any process knows it, without keeping it."""
+        key = credential_key(project_id, account)
+        return self.targets.get((key, model)) or self.create(key, Target(account, model, None))
+
+    async def claim_probe(self, target: TargetHealth) -> bool:
+        """Return whether this process makes the probe of a half-open breaker.
+
+        The account of a caller is not shared with other processes.
+        """
+        return target.changes is not self.changes or await self.claim(target.id)
 
     def add(
         self,
@@ -203,13 +230,24 @@ class HealthRegistry:
         target: Target,
         targets: OrderedDict[tuple[CredentialKey, str], TargetHealth],
     ) -> TargetHealth:
+        health = self.create(key, target)
+        if not target.account.is_callers:
+            self.credentials[key] = health.credential
+        targets[key, target.model] = health
+        for kept in (targets, self.credentials):
+            while len(kept) > MAX_TARGETS:
+                kept.popitem(last=False)
+        return health
+
+    def create(self, key: CredentialKey, target: Target) -> TargetHealth:
+        """Return the health of a target that this process has not called."""
         threshold = failures_until_unusable(target.account)
         credential = Usability(threshold)
         if target.account.is_callers or target.account.provider.slug == DEMO:
             # These are not credentials of the project.
             credential.next_report_at = math.inf
         if not target.account.is_callers:
-            credential = self.credentials.setdefault(key, credential)
+            credential = self.credentials.get(key, credential)
         credential_id, id = shared_ids(key[0], target)
         health = TargetHealth(
             key,
@@ -223,10 +261,7 @@ class HealthRegistry:
             Breaker(),
             RetryBudget(),
         )
-        targets[key, target.model] = health
-        for kept in (targets, self.credentials):
-            while len(kept) > MAX_TARGETS:
-                kept.popitem(last=False)
+        health.take_over(self.published, NOTHING_PUBLISHED)
         return health
 
     def preferred(self, project_id: int, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -247,29 +282,15 @@ class HealthRegistry:
         self.changes.clear()
         return changed
 
-    def take_over(self, opened: dict[str, float], rejected: dict[str, float]) -> None:
-        """Take over the state of all processes: open breakers and rejected credentials by id.
+    def take_over(self, published: PublishedHealth) -> None:
+        """Take over the state of all processes.
 
         Changes of this process that it has not sent yet take precedence.
         """
         for target in list(self.targets.values()):
             if target not in self.changes:
-                self.take_over_breaker(target, opened.get(target.id))
-                self.take_over_credential(target, rejected.get(target.credential_id))
-        self.open_anywhere, self.rejected_anywhere = set(opened), set(rejected)
-
-    def take_over_breaker(self, target: TargetHealth, open_until: float | None) -> None:
-        breaker = target.breaker
-        if open_until is not None:
-            breaker.open(max(open_until, breaker.open_until if breaker.is_open else 0.0))
-        elif target.id in self.open_anywhere and breaker.is_open:
-            breaker.close()
-
-    def take_over_credential(self, target: TargetHealth, next_probe_at: float | None) -> None:
-        if next_probe_at is not None:
-            target.credential.reject_until(next_probe_at)
-        elif target.credential_id in self.rejected_anywhere:
-            target.credential.record_success()
+                target.take_over(published, self.published)
+        self.published = published
 
     def __iter__(self) -> Iterator[TargetHealth]:
         return iter(self.targets.values())
@@ -280,7 +301,7 @@ class HealthRegistry:
         self.callers_targets.clear()
         self.credentials.clear()
         self.changes.clear()
-        self.open_anywhere, self.rejected_anywhere = set(), set()
+        self.published = NOTHING_PUBLISHED
 
 
 health = HealthRegistry()

@@ -3,6 +3,8 @@
 A credential may be out of credit or revoked, or may have no access to a model.
 """
 
+from proxy.routing.health.published import Problem
+
 PROBE_INTERVAL_S = 300
 """Seconds after which one live request tries an unusable credential again."""
 SHARED_THRESHOLD = 3
@@ -25,19 +27,30 @@ class Usability:
         self.reason = ""
         self.is_alerted = False
 
-    def begin_call(self, now: float) -> None:
-        """Postpone the next probe, because this call is one."""
-        if not self.is_usable and now >= self.next_probe_at:
-            self.next_probe_at = now + PROBE_INTERVAL_S
+    def begin_call(self, now: float) -> bool:
+        """Return whether this call is a probe. If it is, the next one is postponed."""
+        if self.is_usable or now < self.next_probe_at:
+            return False
+        self.next_probe_at = now + PROBE_INTERVAL_S
+        return True
 
     def is_skipped(self, now: float) -> bool:
         """Return whether another credential should be used instead, if there is one."""
         return not self.is_usable and now < self.next_probe_at
 
-    def reject_until(self, next_probe_at: float) -> None:
-        """Take over from another process that the credential is unusable until its next probe."""
-        self.is_usable = False
-        self.next_probe_at = max(self.next_probe_at, next_probe_at)
+    def take_over(self, problem: Problem | None, *, was_published: bool) -> None:
+        """Take over the state of the other processes. `was_published`: it was unusable there."""
+        if problem is not None:
+            self.is_usable = False
+            self.next_probe_at = max(self.next_probe_at, problem.until)
+            self.reason = self.reason or problem.reason
+        elif was_published:
+            self.record_success()
+
+    @property
+    def problem(self) -> Problem | None:
+        """Return what the other processes must know; None if the credential is usable."""
+        return None if self.is_usable else Problem(self.next_probe_at, self.reason)
 
     def record_success(self) -> bool:
         """Make the credential usable. Return whether it was not."""

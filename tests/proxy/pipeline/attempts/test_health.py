@@ -8,7 +8,7 @@ import pytest
 from billing.models import Outcome, UsageRecord
 from proxy.formats.registry import CODECS
 from proxy.routing.health.breaker import OPEN_S
-from proxy.routing.health.target_health import health
+from proxy.routing.health.target_health import claim_locally, health
 from proxy.routing.health.usability import PROBE_INTERVAL_S
 from tests.support.api_calls import FORMATS, ask
 from tests.support.faulty_targets import (
@@ -37,6 +37,8 @@ def clock(monkeypatch: pytest.MonkeyPatch, change_environment: Callable[..., Non
     change_environment(ai_gateway_breaker="on")
     clock = Clock()
     monkeypatch.setattr(health, "clock", clock)
+    # Redis keeps the mark of a probe for ten seconds of the real time.
+    monkeypatch.setattr(health, "claim", claim_locally)
     return clock
 
 
@@ -59,6 +61,26 @@ def test_an_upstream_that_is_down_gets_few_calls(
     target.behaviours = [succeed]
     clock.now += OPEN_S
     assert [chat(gateway).status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_no_call_is_made_while_another_process_makes_the_probe(
+    gateway: httpx.Client, targets: FaultyTargets, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = targets.add("a", status(500))
+    for _ in range(5):
+        chat(gateway)
+
+    async def deny(id: str) -> bool:
+        return False
+
+    monkeypatch.setattr(health, "claim", deny)
+    clock.now += OPEN_S
+    response = chat(gateway)
+    assert (response.status_code, response.headers["retry-after"], target.calls) == (503, str(OPEN_S), 5)
+    monkeypatch.setattr(health, "claim", claim_locally)
+    target.behaviours = [succeed]
+    clock.now += OPEN_S
+    assert chat(gateway).status_code == 200
 
 
 def test_retries_without_a_breaker_are_bounded_by_their_budget(

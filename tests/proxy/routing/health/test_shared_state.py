@@ -1,6 +1,8 @@
 """Health of targets in several processes: what one learns, all know."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
@@ -12,11 +14,13 @@ from projects.models import Project
 from proxy.models import Credential
 from proxy.providers.catalog import PROVIDERS
 from proxy.routing.accounts import Account, account_from_credential
-from proxy.routing.health import background
+from proxy.routing.health import background, shared_state
 from proxy.routing.health.alerts import alert_admins
 from proxy.routing.health.breaker import FAILURE_THRESHOLD, OPEN_S, BreakerState
-from proxy.routing.health.shared_state import SharedState
+from proxy.routing.health.published import Problem
+from proxy.routing.health.shared_state import STALE_S, SharedState
 from proxy.routing.health.target_health import HealthRegistry
+from proxy.routing.health.usability import PROBE_INTERVAL_S
 from proxy.routing.targets import Target
 from proxy.upstream.failures import FailureClass
 from tests.support.environment import ON_SERVERS
@@ -28,19 +32,24 @@ NOW = 1000.0
 class FakeShared(SharedState):
     """The shared state in a dictionary instead of Redis."""
 
-    stored: dict[str, dict[str, float]]
+    stored: dict[str, dict[str, Problem]]
 
     def __init__(self) -> None:
-        self.stored = {}
+        self.stored, self.claimed = {}, set[str]()
 
-    async def write(self, key: str, id: str, until: float | None) -> None:
+    async def write(self, key: str, id: str, problem: Problem | None) -> None:
         values = self.stored.setdefault(key, {})
         values.pop(id, None)
-        if until is not None:
-            values[id] = until
+        if problem is not None:
+            values[id] = problem
 
-    async def read(self, key: str) -> dict[str, float]:
+    async def read(self, key: str) -> dict[str, Problem]:
         return dict(self.stored.get(key, {}))
+
+    async def claim_probe(self, id: str) -> bool:
+        is_first = id not in self.claimed
+        self.claimed.add(id)
+        return is_first
 
 
 @pytest.fixture
@@ -89,6 +98,79 @@ async def test_a_rejected_credential_is_known_in_all_processes(shared: SharedSta
     other.record_success(NOW)
     await exchange(shared, second, first)
     assert not first.of(1, TARGET).is_skipped(NOW)
+
+
+@pytest.mark.databases
+async def test_a_model_without_access_is_skipped_in_all_processes(shared: SharedState) -> None:
+    first, second = registries()
+    other, other_model = second.of(1, TARGET), second.of(1, replace(TARGET, model="gpt-5"))
+    first.of(1, TARGET).record_rejection(NOW, FailureClass.MODEL, "The model does not exist: §")
+    await exchange(shared, first, second)
+    assert other.is_skipped(NOW) and other.access.reason == "The model does not exist: §"
+    assert not other_model.is_skipped(NOW)
+    other.record_success(NOW)
+    await exchange(shared, second, first)
+    assert not first.of(1, TARGET).is_skipped(NOW)
+
+
+@pytest.mark.databases
+async def test_a_process_knows_the_state_of_targets_that_it_has_not_called(shared: SharedState) -> None:
+    first, second = registries()
+    for _ in range(FAILURE_THRESHOLD):
+        first.of(1, TARGET).record_outage(NOW, "overloaded")
+    first.of(1, replace(TARGET, model="gpt-5")).record_rejection(NOW, FailureClass.MODEL, "no such model")
+    await exchange(shared, first, second)
+    assert second.look_up(1, TARGET.account, "gpt-4o").breaker.state(NOW) is BreakerState.OPEN
+    assert second.look_up(1, TARGET.account, "gpt-5").access.reason == "no such model"
+    assert second.look_up(1, TARGET.account, "gpt-6").breaker.state(NOW) is BreakerState.CLOSED
+    assert not list(second)
+    assert not second.of(1, TARGET).begin_call(NOW)
+
+
+@pytest.mark.databases
+async def test_one_process_makes_the_probe_of_a_breaker(shared: SharedState) -> None:
+    all_registries = registries()
+    for registry in all_registries:
+        registry.claim = shared.claim_probe
+    own_id = replace(TARGET, model=f"gpt-{uuid4()}")
+    claims = [await registry.claim_probe(registry.of(1, own_id)) for registry in all_registries]
+    assert claims == [True, False]
+    of_caller = replace(own_id, account=replace(TARGET.account, is_callers=True))
+    assert [await each.claim_probe(each.of(1, of_caller)) for each in all_registries] == [True, True]
+
+
+async def test_each_process_makes_a_probe_while_redis_is_down() -> None:
+    unreachable = SharedState("redis://127.0.0.1:9/0", timeout_s=0.05)
+    assert await unreachable.claim_probe("a") and await unreachable.claim_probe("a")
+
+
+@pytest.mark.databases
+async def test_the_shared_state_of_models_is_limited(
+    shared: SharedState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_state, "MAX_ENTRIES", 2)
+    now = [NOW]
+    registry = HealthRegistry(lambda: now[0])
+    for number in range(2 * 2):
+        target = registry.of(1, replace(TARGET, model=f"invented-{number}"))
+        target.record_rejection(NOW, FailureClass.MODEL, "no such model")
+        await exchange(shared, registry)
+    assert len(registry.published.access) == 2
+    now[0] += PROBE_INTERVAL_S + STALE_S
+    await exchange(shared, registry)
+    assert registry.published.access == {}
+
+
+async def test_a_recovered_credential_is_not_rejected_again_by_an_old_message() -> None:
+    first, second = registries()
+    shared = FakeShared()
+    first.of(1, TARGET).record_rejection(NOW, FailureClass.CREDENTIAL, "Insufficient Balance")
+    await exchange(shared, first, second)
+    second.of(1, TARGET).record_success(NOW)
+    assert not second.look_up(1, TARGET.account, "gpt-5").is_skipped(NOW)
+    second.of(1, replace(TARGET, model="gpt-6"))
+    await exchange(shared, second)
+    assert not second.of(1, TARGET).is_skipped(NOW) and not second.published.credentials
 
 
 async def test_a_process_without_redis_keeps_its_own_state() -> None:

@@ -25,6 +25,7 @@ from proxy.http.handler import dispatch, resolve_route, usual_path
 from proxy.http.request import GatewayRequest, extract_api_key
 from proxy.http.request_id import REQUEST_ID_HEADER, choose_request_id
 from proxy.http.responses import Response, json_response, shutting_down_response
+from proxy.http.web_origin import answer_preflight
 
 RawHeaders = list[tuple[bytes, bytes]]
 MAX_PAGE_BODY_BYTES = 2_621_440
@@ -53,7 +54,9 @@ async def serve_request(scope: dict[str, Any], receive: Receive, send: Send) -> 
         await dispatch(match, scope, receive, send)
     elif (path := usual_path(scope["path"])).startswith("/api/"):
         # Programs call the REST API. Like gateway routes, it ignores repeated slashes and those at the end.
-        await serve_page({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+        api_send = await answer_preflight(GatewayRequest(scope, receive), send)
+        if api_send is not None:
+            await serve_page({**scope, "path": path, "raw_path": path.encode()}, receive, api_send)
     elif is_from_program(GatewayRequest(scope, receive)):
         await dispatch(not_found.ROUTE, scope, receive, send)
     else:

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from gateway_project.api.envelope import InvalidFields, page, success
 from gateway_project.api.keys import RateLimitFields, RateLimitOutput
 from gateway_project.api.pagination import paginate
-from gateway_project.api.serializers import Flag, Input, Integer, Serializer, Text, camel_case
+from gateway_project.api.serializers import Flag, Input, Integer, Serializer, Text, TextList, camel_case
 from gateway_project.api.views import PAGE_PARAMETERS, ApiView, ProjectView, Rule, documented
 from gateway_project.dashboard.forms import CredentialForm, ProjectForm, ProjectSettingsForm
 from keys.models import ApiKey
@@ -32,6 +32,7 @@ class ProjectChange(RateLimitFields, Input):
     accepts_provider_keys = Flag(required=False)
     caches_responses = Flag(required=False)
     cache_ttl_s = Integer(required=False)
+    allowed_origins = TextList(required=False)
 
 
 class NewProject(Input):
@@ -53,6 +54,7 @@ class ProjectOutput(RateLimitOutput):
     accepts_provider_keys = serializers.BooleanField()
     caches_responses = serializers.BooleanField()
     cache_ttl_s = serializers.IntegerField()
+    allowed_origins = serializers.ListField(child=serializers.CharField())
     created_at = serializers.DateTimeField()
 
 

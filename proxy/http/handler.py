@@ -75,10 +75,10 @@ async def dispatch(match: ResolverMatch, scope: Scope, receive: Receive, send: S
     """
     request = GatewayRequest(scope, receive)
     if b"origin" in request.raw_headers:
-        if web_origin.is_preflight(request):
-            await web_origin.respond_to_preflight(request, send)
+        answered = await web_origin.answer_preflight(request, send)
+        if answered is None:
             return
-        send = web_origin.add_headers(request, send)
+        send = answered
     writer = AsgiWriter(send)
     try:
         await match.func(request, writer, *match.args, **match.kwargs)

@@ -89,6 +89,16 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}".lower().removesuffix(USUAL_PORTS.get(parts.scheme, ""))
 
 
+async def answer_preflight(request: GatewayRequest, send: Send) -> Send | None:
+    """Return the `send` for the response to a request. Respond to a preflight request, and return None."""
+    if b"origin" not in request.raw_headers:
+        return send
+    if is_preflight(request):
+        await respond_to_preflight(request, send)
+        return None
+    return add_headers(request, send)
+
+
 def is_preflight(request: GatewayRequest) -> bool:
     """Return whether a browser asks whether a page may send a request."""
     return request.method == "OPTIONS" and b"access-control-request-method" in request.raw_headers

@@ -14,7 +14,15 @@ DASHBOARD, OWN, FOREIGN = "https://chat.example", "https://app.example.org", "ht
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 PATH = "/v1/chat/completions"
 PATHS = (
-    *(PATH, "/openai/v1/models", "/anthropic/v1/messages", "/api/v1/usage/stats", "/api/costs", "/health"),
+    *(
+        PATH,
+        "/openai/v1/models",
+        "/anthropic/v1/messages",
+        "/api/v1/usage/stats",
+        "/api/costs",
+        "/health",
+        "/api/v1/projects",
+    ),
     *("/gemini/v1beta/models/demo/chat:generateContent", "/v1/responses/resp_1", "/v1/none-such"),
 )
 
@@ -86,6 +94,15 @@ def test_pages_can_read_the_headers_of_the_gateway(browser: httpx.Client, pages_
         assert {"x-request-id", "x-ratelimit-remaining", "x-gateway-provider"} <= set(exposed)
         assert ("x-cost-usd" in exposed) == ("x-cost-usd" in reply.headers)
         assert reply.headers["vary"] == "Origin"
+
+
+def test_pages_can_call_the_management_api(browser: httpx.Client, pages_project: Project) -> None:
+    _, token = ApiKey.objects.issue(pages_project, "page", scopes=["admin"])
+    for origin, allowed in ((OWN, OWN), (FOREIGN, None)):
+        headers = {"origin": origin, "authorization": f"Bearer {token}"}
+        reply = browser.get("/api/v1/projects", headers=headers)
+        assert reply.status_code == 200 and "Origin" in reply.headers["vary"]
+        assert reply.headers.get("access-control-allow-origin") == allowed
 
 
 def test_pages_can_read_errors(browser: httpx.Client) -> None:

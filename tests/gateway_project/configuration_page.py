@@ -1,4 +1,4 @@
-"""Generator of the table of variables in `docs/configuration.md`, from the fields and their docstrings.
+"""Generator of the table of variables in `docs/configuration.md`, from the docstrings of the fields.
 
 `python -m tests.gateway_project.configuration_page` writes it. A docstring that ends in a paragraph
 `Default: ...` describes a default that is not the value of the field.

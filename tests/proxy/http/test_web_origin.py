@@ -14,16 +14,9 @@ DASHBOARD, OWN, FOREIGN = "https://chat.example", "https://app.example.org", "ht
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 PATH = "/v1/chat/completions"
 PATHS = (
-    *(
-        PATH,
-        "/openai/v1/models",
-        "/anthropic/v1/messages",
-        "/api/v1/usage/stats",
-        "/api/costs",
-        "/health",
-        "/api/v1/projects",
-    ),
+    *(PATH, "/openai/v1/models", "/anthropic/v1/messages", "/api/v1/usage/stats", "/api/costs", "/health"),
     *("/gemini/v1beta/models/demo/chat:generateContent", "/v1/responses/resp_1", "/v1/none-such"),
+    "/api/v1/projects",
 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from proxy.formats.field_case import check_letters
 from proxy.formats.neutral import InvalidRequest
 
 ENABLED_FIELD = "cache"
@@ -38,6 +39,7 @@ NO_FIELDS, NO_HEADER = BodyControls(), HeaderControls()
 
 def read_fields(fields: Mapping[str, Any]) -> BodyControls:
     """Return the controls in a body. A field that is null counts as absent. Raises InvalidRequest."""
+    check_letters(fields, FIELDS)
     enabled = fields.get(ENABLED_FIELD)
     if enabled is not None and not isinstance(enabled, bool):
         raise InvalidRequest(f"The field {ENABLED_FIELD} must be true or false.", ENABLED_FIELD)

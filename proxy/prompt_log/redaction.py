@@ -18,11 +18,16 @@ VALUE_CHARACTERS = 8
 """Each JSON value counts as this many characters, in addition to its text."""
 PROJECT_MARK = "[redacted]"
 
-EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}", re.ASCII)
+EMAIL = re.compile(r"(?<![\w.%+'-])[\w.%+'-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}", re.ASCII)
 CARD = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d])")
 """13 to 19 digits (ISO/IEC 7812-1), in groups or not."""
-PHONE = re.compile(r"(?<![\w+.])(?:\+\d{1,3}(?:[ .()/-]{0,2}\d){6,12}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4})(?!\w)")
-"""International numbers with a plus sign (E.164), and North American numbers."""
+PHONE = re.compile(
+    r"(?<![\w+.:-])(?:\+\d{1,3}(?:[ .()/-]{0,2}\d){6,12}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}"
+    r"|\(?0\d{1,4}\)?[ /-]{1,2}\d{2,4}(?:[ /-]?\d{2,4}){1,3})(?![\w.:-])"
+)
+"""International numbers with a plus sign (E.164), North American numbers, and numbers with an area code that
+begins with 0.
+"""
 CREDENTIAL = re.compile(
     r"(?<![A-Za-z0-9])(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_\w{22,255}"
     r"|xox[abprs]-[A-Za-z0-9-]{10,250}|eyJ[\w-]{10,2000}\.[\w-]{10,2000}\.[\w-]{10,1000}"

@@ -47,10 +47,14 @@ def served_model(account: Account, model: str, today: dt.date) -> str:
 
 
 def life_headers(account: Account, model: str, served: str) -> dict[str, str]:
-    """Return the headers about the retirement of a model that was named, and about its redirect."""
+    """Return the headers about the retirement of a model that was named, and about its redirect.
+
+    If another model serves the name, for example by a route, it is named as the successor.
+    """
     retirement = retirement_of(account, model)
     if retirement is None:
         return {}
-    successor = f"; successor={retirement.successor}" if retirement.successor else ""
+    following = retirement.successor if served == model else served
+    successor = f"; successor={following}" if following else ""
     headers = {RETIREMENT_HEADER: f"{retirement.date.isoformat()}{successor}"}
     return headers | {REDIRECT_HEADER: model} if served != model else headers

@@ -90,6 +90,12 @@ def test_a_response_that_openai_stores_bypasses_the_cache(
     assert results(gateway, "/v1/responses", {**RESPONSES, **fields}) == expected
 
 
+@pytest.mark.parametrize("name", ["Cache", "cachettl", "Cache_TTL"])
+def test_a_control_in_other_letters_is_rejected(gateway: httpx.Client, name: str) -> None:
+    response = gateway.post("/v1/chat/completions", json={**CHAT, name: True})
+    assert response.status_code == 400 and f"{name} must be written" in response.json()["error"]["message"]
+
+
 def test_errors_are_not_stored(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     async def fail(*_: object) -> web.StreamResponse:
         return web.json_response(

@@ -33,6 +33,7 @@ def test_a_route_with_a_retired_name_redirects_to_another_model() -> None:
     found = resolution("gpt-3.5-turbo", (account("openai"),), routes=(route,))
     assert found.targets[0].model == "gpt-6-sol"
     assert found.headers[REDIRECT] == "gpt-3.5-turbo"
+    assert found.headers[RETIREMENT].endswith("; successor=gpt-6-sol")
 
 
 def test_a_retired_target_of_a_route_is_redirected() -> None:

@@ -240,7 +240,7 @@ CELERY_BEAT_SCHEDULE = {
     "audit-ledger": {"task": "billing.tasks.audit_ledger", "schedule": 3600.0},
     "detect-alerts": {"task": "billing.tasks.detect_alerts", "schedule": 15.0},
     "deliver-alerts": {"task": "billing.tasks.deliver_alerts", "schedule": 15.0},
-    "alert-of-retirements": {"task": "proxy.tasks.alert_of_retirements", "schedule": 21_600.0},
+    "alert-of-retirements": {"task": "proxy.tasks.alert_of_retirements", "schedule": 3600.0},
     "alert-of-unpriced-models": {"task": "billing.tasks.alert_of_unpriced_models", "schedule": 3600.0},
     "purge-issued-ids": {"task": "proxy.tasks.purge_issued_ids", "schedule": 600.0},
     "delete-expired-prompts": {"task": "proxy.tasks.delete_expired_prompts", "schedule": 3600.0},

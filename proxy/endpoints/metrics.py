@@ -15,6 +15,7 @@ from redis import RedisError
 
 from billing.ledger.audit.checks import LAST_AUDIT_KEY
 from proxy.endpoints.views import keyless
+from proxy.errors import ERROR_TYPE_HEADER
 from proxy.http.load_shedder import ShedReason, load_shedder
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response
@@ -116,7 +117,7 @@ async def metrics_view(request: GatewayRequest) -> Response:
     token = settings.ENV.gateway_metrics_token
     given = request.header(b"authorization").encode()
     if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-        headers = {"www-authenticate": "Bearer", "content-type": "text/plain"}
+        headers = {"www-authenticate": "Bearer", "content-type": "text/plain", ERROR_TYPE_HEADER: "auth"}
         return Response(401, headers, b"A token is needed.\n")
     headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
     return Response(200, headers, await asyncio.to_thread(render))

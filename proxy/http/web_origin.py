@@ -109,7 +109,7 @@ async def respond_to_preflight(request: GatewayRequest, send: Send) -> None:
     origin = request.header(b"origin")
     headers = {"vary": "Origin", "x-request-id": choose_request_id(request, uuid7())}
     if not await is_known(origin):
-        text = {"content-type": "text/plain; charset=utf-8"}
+        text = {"content-type": "text/plain; charset=utf-8", "x-gateway-error-type": "auth"}
         await Response(403, {**headers, **text}, NOT_ALLOWED).send_to(send)
         return
     headers |= {

@@ -1,5 +1,6 @@
 """The type of an error is in a header and in the metrics, in every format, for own and passed errors."""
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -96,3 +97,14 @@ def test_only_configured_names_have_a_label_of_their_own(
     monkeypatch.setattr(config_file.OperatorConfig, "has_model", lambda _self, name: name == "llama")
     gateway.post("/v1/chat/completions", json={**CHAT, "model": "llama"})
     assert (count("llama"), count("other")) == (before[0] + 1, before[1] + 1)
+
+
+def test_metrics_may_need_a_token(
+    live_gateway: LiveGateway, change_environment: Callable[..., None], token: str
+) -> None:
+    change_environment(gateway_metrics_token="secret")
+    for sent in ({}, {"authorization": f"Bearer {token}"}):
+        refused = httpx.get(f"{live_gateway.url}/metrics", headers=sent)
+        assert (refused.status_code, refused.headers[TYPE]) == (401, "auth")
+    allowed = httpx.get(f"{live_gateway.url}/metrics", headers={"authorization": "Bearer secret"})
+    assert allowed.status_code == 200 and TYPE not in allowed.headers

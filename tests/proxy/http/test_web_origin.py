@@ -64,6 +64,7 @@ def test_a_preflight_needs_no_key(browser: httpx.Client, path: str) -> None:
 def test_a_preflight_of_another_origin_is_refused(browser: httpx.Client, origin: str) -> None:
     reply = preflight(browser, origin)
     assert reply.status_code == 403 and "DASHBOARD_URL" in reply.text
+    assert reply.headers["x-gateway-error-type"] == "auth"
     assert "access-control-allow-origin" not in reply.headers and reply.headers["vary"] == "Origin"
 
 

@@ -62,7 +62,7 @@ SCOPE_LABELS = {
         "Manage the project",
         "Change credentials, routes, budgets and settings over the REST API.",
     ),
-    ALL: ("What applications do", "Call and list models in every way, and read usage."),
+    ALL: ("What applications need", "Call and list models in every way, and read usage."),
     ADMIN: ("Everything", "All of the above, and scopes that are added later."),
 }
 CHOICE_HTML = (

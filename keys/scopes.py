@@ -1,6 +1,6 @@
 """Scopes, which define what a key may do.
 
-A scope is `all` (what applications do), `admin` (everything), a group, or one operation in the form
+A scope is `all` (what applications need), `admin` (everything), a group, or one operation in the form
 `post:/openai/v1/chat/completions`. An operation can have several paths. Its scope contains the canonical
 path, and covers all of them.
 """
@@ -8,7 +8,7 @@ path, and covers all of them.
 from collections.abc import Collection
 
 ALL = "all"
-"""Every inference and model operation, and `usage:read`: what applications do."""
+"""Every inference and model operation, and `usage:read`: what applications need."""
 ADMIN = "admin"
 """`all`, and the management of the project and of its keys."""
 OPERATIONS = {

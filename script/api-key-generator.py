@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Create an API key, and print it: api-key-generator.py {username|systemId} {scopes|all}.
 
-This is a front of `script/manage create_api_key`, which has more options.
+This calls `script/manage create_api_key`, which has more options.
 """
 
 import os

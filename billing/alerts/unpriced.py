@@ -10,7 +10,7 @@ from projects.ids import uuid7_floor
 from projects.models import Project
 
 LOOKBACK = dt.timedelta(hours=3)
-"""The time that each run covers. Runs are more frequent, so that no request is missed."""
+"""The period that each run covers. Runs are more frequent than this, so that no request is missed."""
 
 
 def alert_admins() -> int:

@@ -25,7 +25,10 @@ from billing.models import PriceOverride
 from billing.money import InvalidAmount, parse_usd
 
 MAX_CLOCK_DIFFERENCE = timedelta(days=1)
-"""How far in the future a file may be issued. A later one would make all files until then look old."""
+"""How far in the future a file may be issued.
+
+If a file were issued later, all files until then would count as old.
+"""
 Time = Annotated[datetime, Meta(tz=True)]
 
 
@@ -34,7 +37,7 @@ class InvalidPriceFile(Exception):
 
 
 class FilePrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The price of a model from a time on. Amounts are US dollars, those of tokens per million."""
+    """The price of a model from a certain time on, in US dollars; for tokens, per million of them."""
 
     model: Annotated[str, Meta(min_length=1, max_length=200)]
     effective_from: Time
@@ -75,7 +78,7 @@ class SignedPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class PriceImport:
-    """The models whose prices a file has added or changed, and the number of those that stay."""
+    """The models whose prices a file has added or changed, and the number of models without a change."""
 
     added: list[str]
     changed: list[str]

@@ -59,7 +59,7 @@ class OverrideSet:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """The override sets that apply to a project: that of the project, of the operator, and of price files."""
+    """The overrides that apply to a project: its own, those of the operator, and those of price files."""
 
     override_sets: tuple[OverrideSet, ...]
 

@@ -44,7 +44,7 @@ DAILY_SUMS = {name: Sum(name) for name in ROLLUP_SUMS}
 
 
 Dimension = str | Combinable
-"""What a table groups by: a column of `UsageRecord` and `DailyUsage`, or an expression over records."""
+"""What a table is grouped by: a column of `UsageRecord` and `DailyUsage`, or an expression over records."""
 
 
 class Hour(TruncHour):
@@ -122,7 +122,10 @@ class UsageReport:
         return self.by_each([dimension])[dimension]
 
     def by_each(self, dimensions: Sequence[str]) -> dict[str, dict[Any, UsageTotals]]:
-        """Return the totals for each value of several columns. The records are read only once for all."""
+        """Return the totals for each value of several columns.
+
+        The records are read only once for all columns.
+        """
         if self.tags:
             return {dimension: self._by_records(F(dimension)) for dimension in dimensions}
         days = self.days_read_from_records()
@@ -141,8 +144,9 @@ class UsageReport:
     def _sum_records(
         self, days: Iterable[dt.date], dimensions: Sequence[str]
     ) -> Iterable[tuple[Any, UsageTotals]]:
-        """Yield totals of the records of some days, for the values of all columns together."""
-        # The condition has only the days, without the whole period: SQLite would read all of its records.
+        """Yield the totals of the records of some days, for each combination of the columns' values."""
+        # The condition contains only the days. If it also contained the period, SQLite would read all records
+        # of the period.
         read = [day for day in days if self.first <= day <= self.last]
         records, archived = (
             self._filter_all_days(rows).filter(day__in=read)

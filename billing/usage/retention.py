@@ -79,7 +79,8 @@ def delete_batch(project: Project, first_kept: date) -> int:
     with lock_budget_windows():
         stale_days = set(StaleDay.objects.filter(project=project).values_list("day", flat=True))
         expired = records.filter(day__lt=first_kept).exclude(day__in=stale_days)
-        # They are ordered only by day, as in the index: another order would sort all expired records.
+        # They are ordered only by day, as in the index. For another order, the database would sort all
+        # expired records.
         oldest = expired.order_by("day").values_list("pk", "corrects")[:BATCH_SIZE]
         requests = {corrected or id for id, corrected in oldest}
         archive(

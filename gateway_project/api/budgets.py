@@ -137,7 +137,10 @@ class BudgetDetail(ProjectView):
 
     @documented("changeBudget", BudgetOutput, body=BudgetChange)
     def patch(self, request: Request, budget_id: int, **_: str) -> Response:
-        """Change a budget. Its key and its period cannot change, because amounts are counted for them."""
+        """Change a budget.
+
+        Its key and its period cannot change, because its counted amounts belong to them.
+        """
         budget = self.find_budget(budget_id)
         body = self.read(BudgetChange, partial=True)
         form = body.submit(BudgetForm, instance=budget, project=self.project, user=self.caller.user)

@@ -42,7 +42,7 @@ class Caller(Protocol):
         """Raise PermissionDenied if the caller may not create a key with these models and this expiry."""
 
     def check_lifetime(self, expires_at: dt.datetime | None) -> None:
-        """Raise PermissionDenied if the caller may not create a token that expires then."""
+        """Raise PermissionDenied if the caller may not create a token with this expiry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class TokenCaller:
         """Accept all limits: a token is not restricted to models, and may create keys that outlast it."""
 
     def check_lifetime(self, expires_at: dt.datetime | None) -> None:
-        """Raise PermissionDenied if another token would outlive this one."""
+        """Raise PermissionDenied if the new token would expire after this one."""
         check_expiry(self.token.expires_at, expires_at)
 
 
@@ -141,7 +141,7 @@ class KeyCaller:
         self.check_lifetime(expires_at)
 
     def check_lifetime(self, expires_at: dt.datetime | None) -> None:
-        """Raise PermissionDenied if another key would outlive this one."""
+        """Raise PermissionDenied if the new key would expire after this one."""
         check_expiry(self.key.expires_at, expires_at)
 
 

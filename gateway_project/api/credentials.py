@@ -1,4 +1,4 @@
-"""Credentials of a project for providers. Their secrets can be written and not read."""
+"""Credentials of a project for providers. Their secrets can be set, but not read."""
 
 from rest_framework import serializers
 from rest_framework.request import Request

@@ -30,7 +30,7 @@ WITHOUT_SPACE = r"^\S*$"
 
 
 class Target(Serializer):
-    """A target: a provider or credential, the model there, its weight, and a timeout such as `60s`."""
+    """A target: a provider or credential, the name of the model there, a weight, and a timeout (`60s`)."""
 
     provider = PatternText(r"^[^\s/]+$", max_length=60)
     model = PatternText(WITHOUT_SPACE, max_length=200, required=False, allow_blank=True)
@@ -39,14 +39,15 @@ class Target(Serializer):
 
 
 class TargetLines(serializers.ListField):
-    """Targets, which the form takes as lines."""
+    """Targets, which the form expects as lines."""
 
     child = Target()
 
     def to_internal_value(self, data: Any) -> list[str]:
         """Return the targets as lines."""
         targets = super().to_internal_value(data)
-        # A PATCH makes all fields optional, also those of the targets, which it replaces as a whole.
+        # In a PATCH, DRF makes all fields optional, also those of targets. Targets are replaced as a whole,
+        # so they are required here.
         missing = [number for number, target in enumerate(targets) if "provider" not in target]
         if missing:
             raise serializers.ValidationError({missing[0]: {"provider": ["This field is required."]}})
@@ -54,7 +55,7 @@ class TargetLines(serializers.ListField):
 
 
 class PairLines(serializers.DictField):
-    """Names and values, which the form takes as lines."""
+    """Names and values, which the form expects as lines."""
 
     child = PatternText(ONE_LINE, max_length=200, allow_blank=True)
 
@@ -67,7 +68,7 @@ class PairLines(serializers.DictField):
 
 
 class RuleChange(Input):
-    """The conditions of a route. A condition that a change does not contain stays."""
+    """The conditions of a route. A condition that a change does not contain is kept."""
 
     keys = TextList(source="rule_keys", required=False)
     headers = PairLines(source="rule_headers", required=False)

@@ -124,7 +124,7 @@ class Integer(serializers.IntegerField):
 
 
 class Flag(serializers.BooleanField):
-    """JSON's true or false, and nothing that only looks like one."""
+    """JSON's true or false. Other values that could be read as one, such as texts, are not accepted."""
 
     def to_internal_value(self, data: Any) -> bool:
         """Return the value. Raises ValidationError."""

@@ -86,7 +86,7 @@ class UsageOutput(Serializer):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A report with its time unit (`total` for none) and the names of the groups."""
+    """A report, its unit of time (`total` for none), and the names of its groups."""
 
     report: UsageReport
     granularity: str
@@ -164,7 +164,7 @@ def parse_groups(text: str) -> tuple[str, ...]:
 
 
 def choice(request: Request, name: str, choices: Sequence[str]) -> str:
-    """Return a parameter, which is the first choice by default. Raises InvalidFields."""
+    """Return a parameter. The default is the first choice. Raises InvalidFields."""
     value: str = request.query_params.get(name, choices[0])
     if value not in choices:
         raise InvalidFields({name: [f"Choose one of {', '.join(choices)}."]})

@@ -28,7 +28,7 @@ class InvalidKeyFile(Exception):
 
 
 class HashedKey(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
-    """Key of the file. Null limits mean that the key has none of its own."""
+    """A key in the file. A limit is null if the key has no limit of its own."""
 
     id: str
     owner: str
@@ -74,7 +74,7 @@ COLUMNS = (
 
 
 class KeyFile(msgspec.Struct, forbid_unknown_fields=True):
-    """Content of the file."""
+    """The content of the file."""
 
     version: int
     keys: list[HashedKey]

@@ -28,7 +28,7 @@ from proxy.pipeline.authenticate import Authenticated
 
 Breakdowns = dict[str, dict[Any, UsageTotals]]
 WHOLE = "project"
-"""The column whose only value stands for the whole report."""
+"""A column with the same value in all rows, so that its totals are those of the whole report."""
 MODE_PRIORITY = (Mode.HARD, Mode.SOFT, Mode.SHADOW)
 """Modes of budgets, from the most to the least restrictive."""
 report_slot = asyncio.Semaphore(1)

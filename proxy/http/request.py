@@ -83,7 +83,7 @@ def extract_api_key(request: GatewayRequest) -> str:
 def candidate_keys(request: GatewayRequest) -> Iterator[str]:
     """Yield the values that may be an API key.
 
-    Of the Authorization header, this is a bearer token, or a value without a scheme.
+    In the Authorization header, a key is a bearer token, or a value without a scheme.
     """
     authorization = request.header(b"authorization").strip()
     scheme, _, rest = authorization.partition(" ")

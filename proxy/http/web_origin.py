@@ -100,7 +100,7 @@ async def answer_preflight(request: GatewayRequest, send: Send) -> Send | None:
 
 
 def is_preflight(request: GatewayRequest) -> bool:
-    """Return whether a browser asks whether a page may send a request."""
+    """Return whether a request is a preflight request of a browser."""
     return request.method == "OPTIONS" and b"access-control-request-method" in request.raw_headers
 
 
@@ -149,7 +149,8 @@ async def headers_for(request: GatewayRequest, headers: Headers) -> Headers:
 async def may_read(request: GatewayRequest) -> bool:
     """Return whether the page that sent a request may read the response.
 
-    A key decides by its project. Without one, such as for an error, the origins of all projects may read.
+    If the request has a key, its project decides. Otherwise, the origins of all projects may read the
+    response, for example an error.
     """
     origin, principal = request.header(b"origin"), claimed_principal(request)
     if principal is None or origin == dashboard_origin():

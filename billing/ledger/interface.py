@@ -234,8 +234,8 @@ class Ledger(Protocol):
     ) -> ReservationGrant | None:
         """Atomically reserve `amount` more for a request of this process. Return the new reservation.
 
-        `budgets` are those of the request. The result is None, and the reservation unchanged, if less remains
-        in one of them that is hard, or if the store does not answer.
+        `budgets` are those of the request. The result is None if a hard budget has less left, or if the store
+        does not answer. The given reservation then still applies.
         """
 
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:

@@ -64,7 +64,10 @@ class RateOutput(UsdOutput):
 
 
 class PriceOutput(Serializer):
-    """A price override. A null rate is that of the input, or of the output for reasoning."""
+    """A price override.
+
+    If a rate is null, the rate of the input applies; for reasoning, that of the output.
+    """
 
     id = serializers.IntegerField(source="pk")
     provider = serializers.CharField()

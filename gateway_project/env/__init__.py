@@ -46,7 +46,7 @@ class InvalidEnvironment(Exception):
 
 
 TOLERANT_COMMAND = "check_config"
-"""The command that reports further problems instead of ending at the wrong variables."""
+"""The command that also reports other problems if variables are wrong, instead of ending at once."""
 tolerated_problems: list[str] = []
 """Problems of the variables that were left out, if this process runs TOLERANT_COMMAND."""
 

@@ -79,7 +79,9 @@ class Environment(Variables):
     @classmethod
     def check_admin_port(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and value == info.data.get("port"):
-            raise ValueError("it must differ from PORT, where the admin is without GATEWAY_ADMIN_PORT")
+            raise ValueError(
+                "it must differ from PORT, which serves the admin if GATEWAY_ADMIN_PORT is not set"
+            )
         if value is not None and ADMIN not in info.data.get("gateway_surfaces", SURFACES):
             raise ValueError("GATEWAY_SURFACES does not contain admin")
         return value
@@ -209,7 +211,7 @@ class Environment(Variables):
 
     @property
     def has_limited_surfaces(self) -> bool:
-        """True if this process serves less than everything at PORT."""
+        """True if this process does not serve everything at PORT."""
         return self.gateway_admin_port is not None or set(self.gateway_surfaces) != set(SURFACES)
 
     @property

@@ -37,7 +37,7 @@ def problems_of_config_file() -> Iterator[str]:
 
 
 def problems_of_stored_secrets() -> Iterator[str]:
-    """Yield whether keys and credentials cannot be used with the configured secrets."""
+    """Yield a problem if keys or credentials cannot be used with the configured secrets."""
     peppers = (settings.KEY_PEPPER, *settings.ACCEPTED_KEY_PEPPERS)
     foreign = ApiKey.objects.active().exclude(pepper_id__in=map(tokens.pepper_id, peppers))
     if count := foreign.count():

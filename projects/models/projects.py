@@ -53,7 +53,7 @@ def validate_origins(origins: list[str]) -> None:
     for origin in origins:
         if not ORIGIN.fullmatch(origin):
             raise ValidationError(
-                f"{origin} is not an origin: write the scheme, the host, and the port if it is unusual, in lower case, "
+                f"{origin} is not an origin: write the scheme, the host, and an unusual port, in lower case, "
                 "such as https://app.example.org, without a path."
             )
 

@@ -161,7 +161,7 @@ class OperatorConfig(msgspec.Struct, frozen=True):
     timeout: str | float | int = DEFAULT_TIMEOUT_S
     model_urls: dict[str, str] = {}
     models_by_name: dict[str, ModelRoute] = {}
-    """The last model of each name. The one without a rule comes last."""
+    """The last model of each name, which is the one without a rule, if there is one."""
 
     @property
     def timeout_s(self) -> float:
@@ -209,9 +209,10 @@ def check_provider_names(config: OperatorConfig, file: str) -> None:
 
 
 def check_model_names(config: OperatorConfig, file: str) -> None:
-    """Raise ConfigError if one of several models of a name could never serve a request.
+    """Raise ConfigError if several models have the same name, and one could never serve a request.
 
-    Models of one name need different rules. One of them may have no rule, and serves the other requests.
+    Models with the same name need different rules. One of them may have no rule, and serves the remaining
+    requests.
     """
     for name, count in Counter(model.name for model in config.models).items():
         same = [model for model in config.models if model.name == name]

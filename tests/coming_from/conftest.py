@@ -1,7 +1,7 @@
 """A gateway that is set up as the documents of similar gateways say, and curl to run their commands.
 
-The commands are those of the documents. Only the address and the placeholder of the key are replaced. The
-vendors are stood in for by a server on the loopback interface.
+The commands are those of the documents. Only the address and the placeholder of the key are replaced. A
+server on the loopback interface takes the place of the vendors.
 """
 
 import json

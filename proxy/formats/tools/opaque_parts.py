@@ -18,8 +18,8 @@ PARAGRAPH_BREAK = "\n\n"
 def replace_opaque_parts(request: Request, target: Origin) -> tuple[Request, list[str]]:
     """Return the request without content that the target's format cannot express, and what was dropped.
 
-    Raises UnsupportedFeature for data of the caller, and if nothing remains that the model could respond to:
-    the last message is lost, and the model's own response would be the last one.
+    Raises UnsupportedFeature for data of the caller, and if nothing remains that the model could respond to.
+    This is so if the last message is lost, and the message before it is a response of the model.
     """
     dropped: list[str] = []
     messages = [

@@ -38,7 +38,7 @@ class Variables(BaseSettings):
     _mask_wrapped: ClassVar[bool] = True
     """Django asks every setting for this attribute on every access.
 
-    If it is missing, pydantic takes some microseconds to say so.
+    If it is missing, the access takes some microseconds in pydantic.
     """
 
     port: int = Field(8080, ge=1, le=65535)
@@ -53,9 +53,9 @@ class Variables(BaseSettings):
     Default: `gateway,web,admin`.
     """
     gateway_admin_port: int | None = Field(None, ge=1, le=65535)
-    """A port of its own for the admin, in the same process and at the same address.
+    """A separate port for the admin, in the same process and at the same address.
 
-    The admin is then not served at `PORT`, and nothing else at this port.
+    The admin is then served only at this port, and the other surfaces only at `PORT`.
     """
     gateway_public_url: str = ""
     """The URL that people use, without a path.
@@ -218,7 +218,7 @@ class Variables(BaseSettings):
     the client reads.
     """
     gateway_max_concurrent_requests: int = Field(2000, gt=0)
-    """Requests with a key that a process serves at once.
+    """The number of requests with a key that a process serves at the same time.
 
     It answers further ones with 503 ([deployment.md](deployment.md#overload)).
     """
@@ -293,7 +293,7 @@ class Variables(BaseSettings):
     """Comma-separated models of `AI_GATEWAY_MODEL_ROUTES` whose URLs receive `OPENAI_API_KEY`, on any host.
     """
     ai_gateway_upstream: str = ""
-    """Another name of `OPENAI_BASE_URL`, which wins over it."""
+    """Another name of `OPENAI_BASE_URL`. If both are set, this one applies."""
     ai_gateway_retry_attempts: int = Field(3, ge=0, le=10)
     """How often a failed call of a target is repeated (0 to 10)."""
     ai_gateway_retry_delay_ms: int = Field(1000, ge=0, le=60_000)

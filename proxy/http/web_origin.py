@@ -90,7 +90,10 @@ def origin_of(url: str) -> str:
 
 
 async def answer_preflight(request: GatewayRequest, send: Send) -> Send | None:
-    """Return the `send` for the response to a request. Respond to a preflight request, and return None."""
+    """Respond to a preflight request, and return None.
+
+    For other requests, return the `send` for their response.
+    """
     if b"origin" not in request.raw_headers:
         return send
     if is_preflight(request):

@@ -95,7 +95,7 @@ class Breaker:
         self.is_open, self.open_until = True, until
 
     def take_over(self, problem: Problem | None, *, was_published: bool) -> None:
-        """Take over the state of the other processes. `was_published`: it was open there."""
+        """Take over the state of the other processes. `was_published` is true if it was open there before."""
         if problem is not None:
             self.open(max(problem.until, self.open_until if self.is_open else 0.0))
         elif was_published and self.is_open:

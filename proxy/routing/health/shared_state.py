@@ -1,9 +1,9 @@
 """Exchange of the health of targets between the processes of a gateway, through Redis.
 
-A breaker that opens in one process, and a credential that a provider rejects there, count in all of them. One
-process makes the probe of a breaker, which a key in Redis marks: only such a call waits for Redis. The other
-exchange is best effort and runs in the background: while Redis is down, each process has only its own
-knowledge, and no other request waits for it.
+A breaker that opens in one process, and a credential that a provider rejects there, count in all of them.
+Only one process makes the probe of a breaker. A key in Redis marks this probe, so only such a call waits for
+Redis. The other exchange is best effort and runs in the background: while Redis is down, each process has
+only its own knowledge, and no other request waits for it.
 """
 
 import asyncio

@@ -39,7 +39,10 @@ class Usability:
         return not self.is_usable and now < self.next_probe_at
 
     def take_over(self, problem: Problem | None, *, was_published: bool) -> None:
-        """Take over the state of the other processes. `was_published`: it was unusable there."""
+        """Take over the state of the other processes.
+
+        `was_published` is true if it was unusable there before.
+        """
         if problem is not None:
             self.is_usable = False
             self.next_probe_at = max(self.next_probe_at, problem.until)

@@ -22,8 +22,8 @@ class Failure:
     """A call that failed before its client got anything.
 
     `status` is 0 if the provider did not respond. `is_outage` is true if the provider itself failed, and
-    false if it rejected the request. `charge` covers what the provider may bill. `reason` is the provider's
-    message. `response` is set if it must be closed.
+    false if the request may have caused the failure. `charge` covers what the provider may bill. `reason` is
+    the provider's message. `response` is set if it must be closed.
     """
 
     kind: FailureClass
@@ -74,7 +74,8 @@ def opening_failure(admitted: Admitted, opened: OpenStream) -> Failure | None:
 def reported_failure(error: ApiError, status: int, response: UpstreamResponse) -> Failure:
     """Return a failure that the provider reported."""
     kind, headers = classify(error), response.headers
-    is_outage = kind is FailureClass.RETRY
+    # A project can cause 408, 409 and 429. They must not open a breaker, which other projects may share.
+    is_outage = kind is FailureClass.RETRY and error.status >= 500
     if kind is FailureClass.RETRY and headers.get(SHOULD_RETRY) == "false":
         kind = FailureClass.TARGET
     code = error.code or UPSTREAM_STATUS
@@ -103,4 +104,12 @@ def call_failure(admitted: Admitted, failed: CallFailed) -> Failure:
         case _:
             kind = FailureClass.FINAL
     is_outage = isinstance(failed.__cause__, UpstreamError | InvalidUpstreamResponse)
+    if isinstance(failed.__cause__, UpstreamTimeout):
+        is_outage = not has_routes_timeout(admitted)
     return Failure(kind, 0, code, is_outage, failed.charge)
+
+
+def has_routes_timeout(admitted: Admitted) -> bool:
+    """Return whether a route sets the timeout of a shared account, which says little about the provider."""
+    target = admitted.planned.candidate.target
+    return target.timeout_s is not None and target.account.can_be_shared

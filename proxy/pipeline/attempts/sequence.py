@@ -249,6 +249,8 @@ class AttemptSequence:
             self.target_health.record_outage(health.clock(), failure.code)
         elif failure.status:
             self.target_health.record_rejection(health.clock(), failure.kind, failure.reason)
+            if failure.kind is FailureClass.RETRY and failure.retry_after_s:
+                self.target_health.cool_down(health.clock(), failure.retry_after_s)
 
     def record_response(self, upstream_s: float) -> None:
         """Count a call that got a response. Only the end of the response shows whether it is complete."""

@@ -28,6 +28,9 @@ Clients can name any model. If there are more targets, those that were not used 
 removed.
 """
 
+MAX_COOL_DOWN_S = 60
+"""The longest time for which a target is avoided after a rate limit. Most vendors count per minute."""
+
 REPORT_INTERVAL_S = 300
 """Seconds after which the success of a credential is stored again."""
 
@@ -84,10 +87,17 @@ class TargetHealth:
     access: Usability
     breaker: Breaker
     retry_budget: RetryBudget
+    cool_down_until: float = 0.0
 
     def is_skipped(self, now: float) -> bool:
         """Return whether another target should be called instead, if there is one."""
+        if now < self.cool_down_until:
+            return True
         return self.credential.is_skipped(now) or self.access.is_skipped(now)
+
+    def cool_down(self, now: float, retry_after_s: float) -> None:
+        """Call other targets first for as long as the provider asks for after a rate limit."""
+        self.cool_down_until = now + min(retry_after_s, MAX_COOL_DOWN_S)
 
     def begin_call(self, now: float) -> bool:
         """Return whether a call may be made now.
@@ -104,6 +114,7 @@ class TargetHealth:
         """Count a response that has ended well."""
         self.record_response()
         self.breaker.record_success(now)
+        self.cool_down_until = 0.0
         if self.access.record_success():
             self.changes.add(self)
         recovered = self.credential.record_success()

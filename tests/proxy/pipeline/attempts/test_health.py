@@ -15,6 +15,7 @@ from tests.support.faulty_targets import (
     Behaviour,
     FaultyTargets,
     close_in_body,
+    hang,
     open_with_error,
     status,
     succeed,
@@ -46,12 +47,46 @@ def chat(gateway: httpx.Client, **fields: object) -> httpx.Response:
     return gateway.post("/v1/chat/completions", json={**CHAT, **fields})
 
 
-@pytest.mark.parametrize("failure", [status(500), status(429)])
+@pytest.mark.parametrize("status_code", [400, 404, 408, 409, 413, 422, 429])
+def test_failures_that_requests_can_cause_do_not_open_a_breaker(
+    gateway: httpx.Client, targets: FaultyTargets, clock: Clock, status_code: int
+) -> None:
+    target = targets.add("a", status(status_code))
+    assert {chat(gateway).status_code for _ in range(7)} == {status_code}
+    assert target.calls == 7
+
+
+def test_a_rate_limited_target_is_avoided_until_its_retry_after(
+    gateway: httpx.Client, targets: FaultyTargets, clock: Clock
+) -> None:
+    limited, other = targets.add("a", status(429, retry_after="20")), targets.add("b")
+    assert [chat(gateway).status_code for _ in range(3)] == [200] * 3
+    assert (limited.calls, other.calls) == (1, 3)
+    clock.now += 20
+    limited.behaviours = [succeed]
+    chat(gateway)
+    assert (limited.calls, other.calls) == (2, 3)
+
+
+def test_the_only_target_is_called_in_spite_of_its_rate_limit(
+    gateway: httpx.Client, targets: FaultyTargets, clock: Clock
+) -> None:
+    target = targets.add("a", status(429, retry_after="3600"))
+    assert [chat(gateway).status_code for _ in range(2)] == [429, 429] and target.calls == 2
+
+
+def test_a_routes_timeout_does_not_open_the_breaker_of_a_shared_account(
+    gateway: httpx.Client, targets: FaultyTargets, clock: Clock
+) -> None:
+    target = targets.add("a", hang, timeout_s=0.05)
+    assert {chat(gateway).status_code for _ in range(6)} == {504} and target.calls == 6
+
+
 def test_an_upstream_that_is_down_gets_few_calls(
-    gateway: httpx.Client, targets: FaultyTargets, clock: Clock, failure: Behaviour
+    gateway: httpx.Client, targets: FaultyTargets, clock: Clock
 ) -> None:
     targets.retries = 3
-    target = targets.add("a", failure)
+    target = targets.add("a", status(500))
     responses = [chat(gateway) for _ in range(20)]
     assert target.calls == 5
     assert [response.status_code for response in responses[2:]] == [503] * 18

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from django.conf import settings
 
-from billing import pricing
 from billing.pricing.price_list import price_lists
 from keys.authentication import Principal
 from proxy import errors
@@ -25,7 +24,7 @@ from proxy.routing.accounts import Account, operator_accounts_for, project_accou
 from proxy.routing.resolve import resolve
 from proxy.routing.routes.model_life import life_headers, served_model, today
 from proxy.routing.routes.rules import RuleInput
-from proxy.routing.routes.table import CATALOG_PROVIDERS
+from proxy.routing.routes.table import catalog_provider
 from proxy.routing.targets import Resolution, Target, price_for
 
 
@@ -93,9 +92,8 @@ def implied_provider(model: str, *, is_anonymous: bool) -> tuple[Provider | None
     prefix, _, rest = model.partition("/")
     if rest and prefix in PROVIDERS:
         return PROVIDERS[prefix], rest
-    for slug in CATALOG_PROVIDERS:
-        if pricing.find_model(PROVIDERS[slug].pricing_provider, model):
-            return PROVIDERS[slug], model
+    if slug := catalog_provider(model):
+        return PROVIDERS[slug], model
     default = PROVIDERS.get(config.default_provider, PROVIDERS[OPENAI])
     return (default, model) if is_anonymous else (None, model)
 

@@ -67,7 +67,7 @@ class RoutingTable:
                 return route
         if implicit := self.implicit_route(model):
             return implicit
-        raise errors.unknown_model(model, CONDITIONAL_HINT if routes else "")
+        raise errors.unknown_model(model, CONDITIONAL_HINT if routes else prefix_hint(model))
 
     def implicit_route(self, model: str) -> Route | None:
         """Return the route of a name for which no route is defined.
@@ -80,9 +80,9 @@ class RoutingTable:
             return Route(model, (RouteTarget(self.pools[prefix], rest),))
         if slash and prefix in PROVIDERS:
             raise missing_credential(model, prefix)
-        for provider in CATALOG_PROVIDERS:
-            if provider in self.pools and is_listed(provider, model):
-                return Route(model, (RouteTarget(self.pools[provider], model),))
+        provider = catalog_provider(model)
+        if provider in self.pools:
+            return Route(model, (RouteTarget(self.pools[provider], model),))
         return Route(model, (RouteTarget(self.default, model),)) if self.default else None
 
     def pool(self, name: str) -> Pool | None:
@@ -91,9 +91,32 @@ class RoutingTable:
 
 
 @lru_cache(maxsize=4096)
+def catalog_provider(model: str) -> str:
+    """Return the provider whose model this is in the bundled catalog; empty if it is not certain.
+
+    The first provider decides, because the catalog lists Anthropic's models for Google's cloud too. It also
+    lists names with any prefix for Google, so a name with a prefix is not searched.
+    """
+    if "/" in model:
+        return ""
+    listed = (slug for slug in CATALOG_PROVIDERS if is_listed(slug, model))
+    return next(listed, "")
+
+
 def is_listed(provider: str, model: str) -> bool:
     """Return whether the bundled catalog has a model of this provider."""
     return pricing.find_model(PROVIDERS[provider].pricing_provider, model) is not None
+
+
+def prefix_hint(model: str) -> str:
+    """Say what to do about a name with an unknown prefix; empty for a name without one."""
+    prefix, slash, rest = model.partition("/")
+    if not slash:
+        return ""
+    return (
+        f" {prefix} is neither a provider nor a credential of this project. Call the model as {rest} or "
+        f"provider/{rest}, or create a route or a credential with this name."
+    )
 
 
 def missing_credential(model: str, provider: str) -> errors.GatewayError:

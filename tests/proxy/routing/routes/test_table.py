@@ -89,6 +89,20 @@ def test_the_first_route_whose_rule_matches_serves_a_request(given: Given) -> No
         assert found.targets[0].model == served
 
 
+def test_a_name_with_an_unknown_prefix_goes_to_no_provider_by_its_rest() -> None:
+    own = (OPENAI, ANTHROPIC, GEMINI)
+    for rest in ("claude-opus-4-5", "gpt-5.4", "gemini-3.8-flash"):
+        with pytest.raises(GatewayError, match=f"b4 is neither .* Call the model as {rest} or") as error:
+            named(model=f"b4/{rest}", own=own)
+        assert (error.value.status, error.value.api_error.code) == (404, "model_not_found")
+
+
+def test_a_model_of_anthropic_does_not_go_to_google_alone() -> None:
+    assert named(model="claude-opus-4-5", own=(GEMINI, ANTHROPIC)) == ["anthropic/claude-opus-4-5"]
+    with pytest.raises(GatewayError):
+        named(model="claude-opus-4-5", own=(OPENAI, GEMINI))
+
+
 def test_a_request_that_meets_no_rule_gets_the_reason(given: Given) -> None:
     with pytest.raises(GatewayError, match="routes have rules") as error:
         resolution(

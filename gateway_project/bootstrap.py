@@ -100,6 +100,8 @@ def describe_default_limit() -> str:
 def banner(result: BootstrapResult | None) -> str:
     url = settings.ENV.public_url
     is_open = settings.ENV.allows_anonymous
+    admin_port = settings.ENV.gateway_admin_port
+    admin = [f"  admin         http://127.0.0.1:{admin_port}/admin/"] if admin_port else []
     storage = f"Storage: {connection.display_name} (persistent)"
     if result is None:
         return f"{storage}\nAI gateway: {url}{' (callers need no API key)' if is_open else ''}"
@@ -108,6 +110,7 @@ def banner(result: BootstrapResult | None) -> str:
         storage,
         "",
         f"  AI gateway    {url}",
+        *admin,
         f"  operator      {result.email}",
         f"  password      {result.password or '(GATEWAY_OPERATOR_PASSWORD)'}",
         f"  demo API key  {result.demo_key}",

@@ -1,17 +1,21 @@
 """A process serves only its surfaces, and the admin at a port of its own."""
 
+import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
+from django.core.management import call_command
 from pytest_django import Settings
 
-from gateway_project import surfaces
+from gateway_project import bootstrap, server, surfaces
 from gateway_project.asgi import application
+from gateway_project.dashboard import static_files
 from proxy.http.asgi import ASGIMessage
-from tests.support.gateway_server import GatewayProcess, free_port
+from tests.support.gateway_server import free_port
+from tests.support.live_gateway import LiveGateway
 
 MAIN, ADMIN_PORT = 8080, 8081
 GATEWAY_PATHS = ("/v1/chat/completions", "/api/costs", "/anthropic/v1/messages")
@@ -85,15 +89,31 @@ async def test_the_root_of_the_admin_port_leads_to_the_admin(limit: Callable[...
     assert (start["status"], dict(start["headers"])[b"location"]) == (302, b"/admin/")
 
 
-def test_one_process_listens_on_two_ports(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    admin_port = free_port()
-    gateway = GatewayProcess(tmp_path / "data", GATEWAY_ADMIN_PORT=str(admin_port)).start()
-    try:
-        admin = httpx.get(f"http://127.0.0.1:{admin_port}/", follow_redirects=True)
-        assert (admin.status_code, admin.url.path) == (200, "/admin/login/")
-        assert httpx.get(f"http://127.0.0.1:{admin_port}/v1/models").status_code == 404
-        assert httpx.get(f"{gateway.url}/admin/login/").status_code == 404
-        assert httpx.get(f"{gateway.url}/v1/models").status_code == 401
-    finally:
-        gateway.stop()
+def test_one_process_listens_on_two_ports(
+    live_gateway: LiveGateway, transactional_db: None, limit: Callable[..., None]
+) -> None:
+    limit("gateway", "web", "admin", admin_port=live_gateway.admin_port)
+    admin_url = f"http://127.0.0.1:{live_gateway.admin_port}"
+    admin = httpx.get(f"{admin_url}/", follow_redirects=True)
+    assert (admin.status_code, admin.url.path) == (200, "/admin/login/")
+    paths = ((admin_url, "/v1/models"), (live_gateway.url, "/admin/login/"), (live_gateway.url, "/v1/models"))
+    assert [httpx.get(url + path).status_code for url, path in paths] == [404, 404, 401]
+
+
+def test_the_gateway_binds_the_port_of_the_admin(
+    change_environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports: list[int] = []
+
+    class FakeServer:
+        def run(self, sockets: list[socket.socket]) -> None:
+            for each in sockets:
+                ports.append(each.getsockname()[1])
+                each.close()
+
+    change_environment(port=free_port(), gateway_admin_port=free_port())
+    monkeypatch.setattr(bootstrap, "prepare_database", lambda: None)
+    monkeypatch.setattr(static_files, "collect_if_changed", lambda: None)
+    monkeypatch.setattr(server, "build", lambda _banner: FakeServer())
+    call_command("serve")
+    assert ports == [settings.ENV.port, settings.ENV.gateway_admin_port]

@@ -21,11 +21,16 @@ from tests.support.upstream_server import LocalUpstream, completion
 
 
 class LiveGateway:
+    """A server with two sockets. A test may use the second one as GATEWAY_ADMIN_PORT."""
+
     def __init__(self) -> None:
-        self.socket = server.bind("127.0.0.1", 0)
+        self.socket, self.admin_socket = (server.bind("127.0.0.1", 0) for _ in range(2))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.admin_port = int(self.admin_socket.getsockname()[1])
         self.server = server.build()
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
+        self.thread = threading.Thread(
+            target=self.server.run, kwargs={"sockets": [self.socket, self.admin_socket]}, daemon=True
+        )
 
     def start(self) -> None:
         self.thread.start()

@@ -29,7 +29,7 @@ from proxy.formats.constraints.constraint import Destination
 from proxy.formats.constraints.restoration import StreamRestorer, restore_response
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.json_body import guard_recursion, is_json_document
-from proxy.formats.metering.billable import AUTO_TIER, MODALITIES
+from proxy.formats.metering.billable import AUTO_TIER, MODALITIES, assume_modalities
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.neutral import (
     NO_DEFAULTS,
@@ -43,6 +43,7 @@ from proxy.formats.neutral import (
     Started,
     UnsupportedFeature,
     Usage,
+    UsageDefaults,
     reported_or_none,
 )
 from proxy.formats.openai_chat import embeddings
@@ -397,6 +398,7 @@ class ConvertedRequest(Converted):
         usage, output_tokens = reported_or_none(response.usage), 0
         if usage is None:
             usage, output_tokens = self.measure(body)
+        usage = assume_modalities(usage, self.facts.usage_defaults.modalities)
         return ParsedResponse(
             usage, output_tokens, lambda: self.client_codec.render_response(response, self.request)
         )
@@ -407,14 +409,17 @@ class ConvertedRequest(Converted):
             self.provider_codec.parse_stream(),
             self.client_request.encoder(self.request),
             StreamRestorer(self.adapted.aliases),
+            self.facts.usage_defaults,
         )
 
 
 def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest) -> RequestFacts:
     """Return the facts of the adapted request, with its limits and its number of choices.
 
-    Unknown fields and service tiers do not reach a provider of another format, so they cannot raise the cost.
+    Unknown fields, service tiers and requests for audio do not reach a provider of another format, so they
+    cannot raise the cost. Audio in the input does.
     """
+    modalities = tuple(kind for kind in facts.usage_defaults.modalities if kind in MODALITIES)
     limit, n = adapted.request.max_tokens, adapted.request.n
     if (limit, n) != (request.max_tokens, request.n) or facts.fixed_max_output is not None:
         facts = replace(facts, n=n, max_output_tokens=None if limit is None else limit * n)
@@ -427,7 +432,7 @@ def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest
         writes_12h_cache=False,
         service_tier=AUTO_TIER,
         requested_tiers=(),
-        usage_defaults=NO_DEFAULTS,
+        usage_defaults=UsageDefaults(modalities=modalities) if modalities else NO_DEFAULTS,
     )
 
 
@@ -473,9 +478,20 @@ class ConvertedEmbeddingRequest(Converted):
 class ConvertedStreamMeter(OutputMeter):
     """Converts the provider's stream into the client's. The decoder's usage reader meters it."""
 
-    def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder, restorer: StreamRestorer) -> None:
+    def __init__(
+        self,
+        decoder: StreamDecoder,
+        encoder: StreamEncoder,
+        restorer: StreamRestorer,
+        defaults: UsageDefaults = NO_DEFAULTS,
+    ) -> None:
         super().__init__(decoder.usage_reader)
-        self.decoder, self.encoder, self.restorer = decoder, encoder, restorer
+        self.decoder, self.encoder, self.restorer, self.defaults = decoder, encoder, restorer, defaults
+
+    @property
+    def usage(self) -> Usage | None:
+        """Return the reported usage. Media that it does not report count as those of the request."""
+        return assume_modalities(self.reader.usage, self.defaults.modalities)
 
     def feed(self, data: bytes) -> bytes:
         """Convert bytes from the provider into bytes for the client."""

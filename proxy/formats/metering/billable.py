@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from proxy.formats.json_body import contains_any
 from proxy.formats.metering.token_counts import as_count
-from proxy.formats.neutral import MAX_TOKENS
+from proxy.formats.neutral import MAX_TOKENS, Usage
 
 DEFAULT_MAX_CALLS = 10
 """The assumed limit of a server tool's calls, for requests without one. Vendors have no limit."""
@@ -87,6 +89,14 @@ def reported_tokens(prefix: str, **counts: Any) -> dict[str, int]:
     """Return the counts of tokens by kind. The names of the kinds get this prefix."""
     found = {f"{prefix}{kind}": as_count(count) for kind, count in counts.items()}
     return {kind: min(count, MAX_TOKENS) for kind, count in found.items() if count and count > 0}
+
+
+def assume_modalities(usage: Usage | None, kinds: Iterable[str]) -> Usage | None:
+    """Return the usage with all input tokens counted as each of these kinds that it does not report."""
+    if usage is None:
+        return None
+    assumed = {kind: usage.prompt for kind in kinds if kind not in usage.billable_extras and usage.prompt}
+    return replace(usage, billable_extras=usage.billable_extras | assumed) if assumed else usage
 
 
 def has_estimated_kind(kinds: Iterable[str]) -> bool:

@@ -97,3 +97,23 @@ def test_body_is_decoded_once_and_rendered_once(provider: str, monkeypatch: pyte
     request = CLIENT_REQUEST_TYPES["anthropic"](encode_body(body))
     plan_for(request, "anthropic", provider, "m").render_upstream(7)
     assert calls == ["decode", "render"]
+
+
+AUDIO_PART = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+GEMINI_COUNTS = {"promptTokenCount": 5, "candidatesTokenCount": 7}
+AUDIO_DETAILS = {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 3}]}
+
+
+@pytest.mark.parametrize("content", [[AUDIO_PART], "What is audio?"])
+@pytest.mark.parametrize("details", [{}, AUDIO_DETAILS])
+def test_input_of_a_converted_request_counts_as_audio_if_not_reported(content: Any, details: Body) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": content}]}
+    plan = plan_for(client_request("openai_chat", body), "openai_chat", "gemini", "gemini-2.5-flash")
+    candidate = {"content": {"role": "model", "parts": [{"text": "x"}]}, "finishReason": "STOP"}
+    response = encode_body({"candidates": [candidate], "usageMetadata": GEMINI_COUNTS | details})
+    meter = plan.meter()
+    meter.feed(b"data: " + response + b"\n\n")
+    meter.finish()
+    expected = {"input_audio": 3 if details else 5} if details or content == [AUDIO_PART] else {}
+    for usage in (plan.parse_response(response).usage, meter.usage):
+        assert usage is not None and usage.billable_extras == expected

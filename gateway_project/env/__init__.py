@@ -114,7 +114,7 @@ def unset_variables(problem: str) -> None:
 
 def env_file_problems(named: str | None) -> list[str]:
     """Return the problem that a file which the operator names is missing. `.env` may be missing."""
-    is_missing = named and not Path(named).exists()
+    is_missing = named and (not Path(named).exists() or Path(named).is_dir())
     return [f"AI_GATEWAY_ENV_FILE: there is no file {named}"] if is_missing else []
 
 

@@ -194,6 +194,25 @@ class Environment(Variables):
             )
         return value
 
+    @field_validator("ai_gateway_upstream", "openai_base_url", "anthropic_base_url", "gemini_base_url")
+    @classmethod
+    def check_base_url(cls, value: str) -> str:
+        if value and not is_http_url(value):
+            raise ValueError("it must be an http or https address, such as https://llm.example.org/v1")
+        return value
+
+    @field_validator("ai_gateway_model_routes")
+    @classmethod
+    def check_model_routes(cls, value: str) -> str:
+        for entry in filter(None, (part.strip() for part in value.split(","))):
+            name, colon, address = entry.rpartition(":http")
+            if not name or not colon or not is_http_url(f"http{address}"):
+                raise ValueError(
+                    "it must be a comma-separated list of model:address, such as "
+                    "llama:http://localhost:8000/v1,gpt-4:https://api.openai.com/v1"
+                )
+        return value
+
     @field_validator("openai_api_key", "anthropic_api_key", "gemini_api_key")
     @classmethod
     def check_provider_key(cls, value: str) -> str:
@@ -239,6 +258,15 @@ class Environment(Variables):
     @property
     def sqlite_path(self) -> Path:
         return (self.database_path or self.gateway_data_dir / "gateway.sqlite3").absolute()
+
+
+def is_http_url(text: str) -> bool:
+    """Return whether a text is an http or https URL with a host and a valid port."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def check_url_parts(url: str) -> None:

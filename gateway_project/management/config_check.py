@@ -33,7 +33,7 @@ def problems_of_config_file() -> Iterator[str]:
     try:
         check_routes(config_file.load())
     except config_file.ConfigError as error:
-        yield str(error)
+        yield from str(error).splitlines()
 
 
 def problems_of_stored_secrets() -> Iterator[str]:

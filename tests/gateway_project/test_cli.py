@@ -2,15 +2,19 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
 from gateway_project import bootstrap, cli
+from proxy.routing import config_file
 from tests.support.gateway_server import ROOT, GatewayProcess
 
 
@@ -65,6 +69,31 @@ def test_an_unreachable_database_is_reported(tmp_path: Path) -> None:
     assert done.returncode == 2 and "Traceback" not in done.stderr and "secret" not in done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("configuration error: DATABASE_URL: the database db at 127.0.0.1 cannot be opened")
+
+
+def test_each_problem_of_the_config_file_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise config_file.ConfigError("a.yaml: line 1: wrong\na.yaml: line 2: wrong too")
+
+    monkeypatch.setattr(config_file, "load", fail)
+    with pytest.raises(SystemExit) as end:
+        call_command("serve")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "configuration error: a.yaml: line 1: wrong",
+        "configuration error: a.yaml: line 2: wrong too",
+    ]
+
+
+def test_an_address_in_use_is_reported(change_environment: Callable[..., None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        change_environment(port=port)
+        with pytest.raises(CommandError, match=f"cannot listen on 127.0.0.1:{port}") as refused:
+            call_command("serve")
+    assert refused.value.returncode == 2
 
 
 def run(gateway: GatewayProcess, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

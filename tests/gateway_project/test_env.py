@@ -257,6 +257,12 @@ def test_a_wrong_value_is_reported_with_what_it_may_be(
         ("DASHBOARD_URL", "chat.example.org", "https://gateway.example.org"),
         ("GOOGLE_CLIENT_ID", "id", "GOOGLE_CLIENT_ID is set, but GOOGLE_CLIENT_SECRET is missing"),
         ("GOOGLE_CLIENT_SECRET", "secret", "GOOGLE_CLIENT_ID is missing"),
+        ("OPENAI_BASE_URL", "ftp://host/v1", "an http or https address"),
+        ("ANTHROPIC_BASE_URL", "host.example", "an http or https address"),
+        ("GEMINI_BASE_URL", "https://host:port", "an http or https address"),
+        ("AI_GATEWAY_UPSTREAM", "https://", "an http or https address"),
+        ("AI_GATEWAY_MODEL_ROUTES", "llama", "model:address"),
+        ("AI_GATEWAY_MODEL_ROUTES", "a:http://h/v1,:http://h", "model:address"),
         ("AI_GATEWAY_API_KEY", "sk-gw_abcdefghijkl_0", "AI_GATEWAY_API_KEY: it is a key of this gateway"),
     ],
 )
@@ -370,6 +376,7 @@ def test_variables_of_the_process_win_over_those_of_the_file(
 
 def test_only_an_env_file_that_is_named_must_exist() -> None:
     assert env.env_file_problems(None) == []
+    assert env.env_file_problems(".") == ["AI_GATEWAY_ENV_FILE: there is no file ."]
     assert env.env_file_problems("none.env") == ["AI_GATEWAY_ENV_FILE: there is no file none.env"]
 
 

@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from gateway_project import env
+from gateway_project.cli import INVALID_CONFIGURATION
 from gateway_project.management.config_check import find_problems
 
 
@@ -18,5 +19,5 @@ class Command(BaseCommand):
         for problem in problems:
             self.stderr.write(f"configuration error: {problem}")
         if problems:
-            raise CommandError(f"{len(problems)} problems found.", returncode=2)
+            raise CommandError(f"{len(problems)} problems found.", returncode=INVALID_CONFIGURATION)
         self.stdout.write("The configuration is valid.")

@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from gateway_project import bootstrap, server
+from gateway_project.cli import INVALID_CONFIGURATION
 from gateway_project.dashboard import static_files
 from proxy.routing import config_file
 from proxy.routing.routes.file_check import check_routes
@@ -21,7 +22,9 @@ class Command(BaseCommand):
         try:
             check_routes(config_file.load())
         except config_file.ConfigError as error:
-            raise CommandError(f"configuration error: {error}", returncode=2) from None
+            for problem in str(error).splitlines():
+                self.stderr.write(f"configuration error: {problem}")
+            raise SystemExit(INVALID_CONFIGURATION) from None
         ports = (settings.ENV.port, settings.ENV.gateway_admin_port)
         bound = [bind(settings.ENV.gateway_host, port) for port in ports if port is not None]
         result = bootstrap.prepare_database()
@@ -34,4 +37,6 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return server.bind(host, port)
     except OSError as error:
-        raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise CommandError(
+            f"cannot listen on {host}:{port}: {error.strerror}", returncode=INVALID_CONFIGURATION
+        ) from None

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.style import docstrings, layout, log_events, names, prose
+from tests.style import docstrings, layout, log_events, migrations, names, prose
 from tests.style.finding import Finding
 
 SOURCES = ("projects", "keys", "billing", "proxy", "gateway_project", "tests")
@@ -36,6 +36,8 @@ def check(paths: Sequence[Path]) -> Iterator[Finding]:
             yield from names.check(path)
             yield from docstrings.check(path)
             yield from log_events.check(path)
+        if path.suffix == ".py" and "migrations" in path.parts[:-1] and path.parts[0] != "tests":
+            yield from migrations.check(path)
     yield from layout.check(present)
 
 

@@ -33,7 +33,7 @@ def test_a_copy_has_all_committed_rows(project: Project, key: ApiKey, tmp_path: 
 
 
 async def test_a_copy_does_not_wait_for_a_writer(project: Project, tmp_path: Path) -> None:
-    """Another connection has the write lock during the copy."""
+    """Check a copy while another connection has the write lock."""
     writer = sqlite3.connect(connection.settings_dict["NAME"])
     with closing(writer):
         writer.execute("BEGIN IMMEDIATE")

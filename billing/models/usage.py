@@ -49,7 +49,11 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         return self.filter(corrects=None)
 
     def corrections_of(self, record: "UsageRecord") -> "UsageRecordQuerySet":
-        return self.filter(project=record.project_id, corrects=record.pk).order_by("-correction_reason", "pk")
+        """Select the corrections of a record, which belong to its project.
+
+        The query does not name the project, because SQLite would then read all records of the project.
+        """
+        return self.filter(corrects=record.pk).order_by("-correction_reason", "pk")
 
     def forget_deleted_keys(self) -> None:
         """Remove the names of keys that do not exist.

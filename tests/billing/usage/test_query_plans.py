@@ -67,5 +67,6 @@ def test_a_deletion_reads_only_its_batch(records: ApiKey) -> None:
 
 
 def test_corrections_of_a_record_are_found_by_their_index(project: Project, key: ApiKey) -> None:
-    found = plans(lambda: list(UsageRecord.objects.filter(corrects__in=[record(key).pk])))
-    assert "usage_corrections" in found[-1]
+    row = record(key)
+    [step] = plans(lambda: list(UsageRecord.objects.corrections_of(row)))
+    assert "usage_corrections" in step

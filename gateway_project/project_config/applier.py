@@ -119,7 +119,9 @@ def shown(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case list():
-            return ", ".join(map(str, value))
+            return ", ".join(map(shown, value))
+        case dict():
+            return "{" + ", ".join(f"{name}: {shown(item)}" for name, item in value.items()) + "}"
         case _:
             return str(value)
 

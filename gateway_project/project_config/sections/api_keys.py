@@ -79,10 +79,17 @@ def check_identity(applier: Applier, row: ApiKey, project: Project, entry: Entry
     digest, pepper_id = (read(applier, entry, name) for name in ("digest", "pepper_id"))
     if row.project_id != project.pk:
         raise ValueError("this key belongs to another project.")
-    if not row._state.adding:
-        if digest not in (None, row.digest) and pepper_id == row.pepper_id:
-            raise ValueError("its digest differs from the stored one; create a new key instead.")
-        return []
+    if row._state.adding:
+        check_new_key(row, digest, pepper_id)
+        row.digest, row.pepper_id = str(digest), str(pepper_id)
+        return ["digest: from the document"]
+    if digest not in (None, row.digest) and pepper_id == row.pepper_id:
+        raise ValueError("its digest differs from the stored one; create a new key instead.")
+    return []
+
+
+def check_new_key(row: ApiKey, digest: Any, pepper_id: Any) -> None:
+    """Raise ValueError if a key cannot be created from its digest."""
     if digest is None:
         raise ValueError(
             "this key does not exist, and without its digest it cannot be created; create a key with "
@@ -92,8 +99,6 @@ def check_identity(applier: Applier, row: ApiKey, project: Project, entry: Entry
         raise ValueError("its public id or its digest is not one that export_config writes.")
     if pepper_id not in map(tokens.pepper_id, (settings.KEY_PEPPER, *settings.ACCEPTED_KEY_PEPPERS)):
         raise ValueError("its digest was made with another GATEWAY_KEY_PEPPER, so the key would not work.")
-    row.digest, row.pepper_id = str(digest), str(pepper_id)
-    return ["digest: from the document"]
 
 
 def read(applier: Applier, entry: Entry, name: str) -> Any:

@@ -70,23 +70,28 @@ def label_of(project: Project, identity: Identity) -> str:
 def apply_budget(
     applier: Applier, project: Project, entry: Entry, stored: dict[Identity, Budget], seen: set[Identity]
 ) -> None:
-    try:
-        identity = read_identity(applier, entry)
-    except ValueError as error:
-        applier.add_problem(entry, "", str(error))
-        return
-    entry = Entry(label_of(project, identity), entry.line, entry.nodes)
-    if identity in seen:
-        applier.add_problem(entry, "", "the document has two budgets with this key, period and mode.")
+    if (identity := read_identity(applier, entry, seen)) is None:
         return
     seen.add(identity)
+    entry = Entry(label_of(project, identity), entry.line, entry.nodes)
     row = stored.get(identity) or new_budget(applier, project, identity, entry)
     if row and applier.save(row, entry, FIELDS, columns=("changed_at",)):
         set_recipients(applier, row, entry)
 
 
-def read_identity(applier: Applier, entry: Entry) -> Identity:
-    """Return the key, the period and the mode of an entry. Raises ValueError."""
+def read_identity(applier: Applier, entry: Entry, seen: set[Identity]) -> Identity | None:
+    """Return the key, the period and the mode of an entry; None if there is a problem."""
+    try:
+        identity = parse_identity(applier, entry)
+        if identity in seen:
+            raise ValueError("the document has two budgets with this key, period and mode.")
+    except ValueError as error:
+        applier.add_problem(entry, "", str(error))
+        return None
+    return identity
+
+
+def parse_identity(applier: Applier, entry: Entry) -> Identity:
     values = {
         name: applier.reader.plain(entry.nodes[name], entry.label) for name in IDENTITY if name in entry.nodes
     }

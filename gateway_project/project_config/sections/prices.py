@@ -60,18 +60,10 @@ def apply_prices(applier: Applier, project: Project | None, node: yaml.Node) -> 
     seen: set[Identity] = set()
     for value in applier.reader.sequence(node, f"{owner}: prices"):
         entry = applier.reader.entry(value, f"{owner}: price", NAMES)
-        try:
-            identity = read_identity(applier, entry)
-        except ValueError as error:
-            applier.add_problem(entry, "", str(error))
-            continue
-        entry = Entry(label_of(owner, identity), entry.line, entry.nodes)
-        row = stored.get(identity) or new_price(project, identity)
-        if identity in seen:
-            applier.add_problem(entry, "", "the document has two prices with this provider, model and start.")
-            continue
-        seen.add(identity)
-        applier.save(row, entry, FIELDS)
+        if (identity := read_identity(applier, entry, seen)) is not None:
+            seen.add(identity)
+            named = Entry(label_of(owner, identity), entry.line, entry.nodes)
+            applier.save(stored.get(identity) or new_price(project, identity), named, FIELDS)
     for identity in stored.keys() - seen if applier.prunes else ():
         end_price(applier, stored[identity], label_of(owner, identity))
 
@@ -94,8 +86,19 @@ def label_of(owner: str, identity: Identity) -> str:
     return f"{owner}: price of {pattern} from {render_moment(effective_from)}"
 
 
-def read_identity(applier: Applier, entry: Entry) -> Identity:
-    """Return the provider, the model and the start of an entry. Raises ValueError."""
+def read_identity(applier: Applier, entry: Entry, seen: set[Identity]) -> Identity | None:
+    """Return the provider, the model and the start of an entry; None if there is a problem."""
+    try:
+        identity = parse_identity(applier, entry)
+        if identity in seen:
+            raise ValueError("the document has two prices with this provider, model and start.")
+    except ValueError as error:
+        applier.add_problem(entry, "", str(error))
+        return None
+    return identity
+
+
+def parse_identity(applier: Applier, entry: Entry) -> Identity:
     values = {
         name: applier.reader.plain(entry.nodes[name], entry.label) for name in IDENTITY if name in entry.nodes
     }

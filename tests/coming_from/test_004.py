@@ -310,3 +310,23 @@ def test_optional_fields_of_the_yaml_file(
 @pytest.mark.parametrize("host", ["10.0.0.5:8080", "gateway.internal"])
 def test_probes_may_have_any_host(documented: Documented, host: str) -> None:
     assert documented.curl(f"curl -H 'Host: {host}' http://localhost:8080/health").status == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        pytest.param(("models:", "modles:"), "models", marks=row("004-27")),
+        pytest.param(("claude-3-5-sonnet-20241022", "gpt-4"), "several models", marks=row("004-28")),
+    ],
+)
+def test_mistakes_in_the_yaml_file_are_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: tuple[str, str], problem: str
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(PROXY_CONFIG.replace(*change))
+    with monkeypatch.context() as patch:
+        patch.setattr(settings, "ENV", settings.ENV.model_copy(update={"ai_gateway_config": file}))
+        forget_configuration()
+        with pytest.raises(config_file.ConfigError, match=problem):
+            config_file.load()
+    forget_configuration()

@@ -490,7 +490,7 @@ class ConvertedStreamMeter(OutputMeter):
 
     @property
     def usage(self) -> Usage | None:
-        """Return the reported usage. Media that it does not report count as those of the request."""
+        """Return the reported usage. Media of the request that it does not report are added."""
         return assume_modalities(self.reader.usage, self.defaults.modalities)
 
     def feed(self, data: bytes) -> bytes:

@@ -96,7 +96,7 @@ class TargetHealth:
         return self.credential.is_skipped(now) or self.access.is_skipped(now)
 
     def cool_down(self, now: float, retry_after_s: float) -> None:
-        """Call other targets first for as long as the provider asks for after a rate limit."""
+        """Call other targets first after a rate limit, for the time that the provider states."""
         self.cool_down_until = now + min(retry_after_s, MAX_COOL_DOWN_S)
 
     def begin_call(self, now: float) -> bool:

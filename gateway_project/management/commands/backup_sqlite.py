@@ -13,7 +13,7 @@ from gateway_project.env import PRIVATE_FILE_MODE
 class Command(BaseCommand):
     help = (
         "Copies the SQLite database into a file, while the gateway runs. The copy is consistent, and is "
-        "checked. It does not contain the secrets in secrets.json, which decrypt it."
+        "checked. It does not contain secrets.json, which is needed to use it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

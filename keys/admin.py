@@ -1,11 +1,11 @@
-"""Admin of API keys, in which operators can change and revoke keys. Pages of the project create keys."""
+"""Admin of API keys and access tokens. Operators can revoke both. Pages of the project create keys."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from keys.models import ApiKey
+from keys.models import AccessToken, ApiKey
 
 
 @admin.register(ApiKey)
@@ -63,3 +63,28 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
         for key in keys:
             key.revoke()
         self.message_user(request, f"{len(keys)} keys revoked.")
+
+
+@admin.register(AccessToken)
+class AccessTokenAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = ("name", "user", "public_id", "created_at", "expires_at", "revoked_at", "last_used_on")
+    list_select_related = ("user",)
+    search_fields = ("name", "public_id", "user__email")
+    fields = (
+        *("user", "name", "public_id", "scopes"),
+        *("created_at", "expires_at", "revoked_at", "last_used_on"),
+    )
+    readonly_fields = fields
+    actions = ("revoke_tokens",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: AccessToken | None = None) -> bool:
+        return False
+
+    @admin.action(description="Revoke the selected tokens", permissions=("change",))
+    def revoke_tokens(self, request: HttpRequest, tokens: QuerySet[AccessToken]) -> None:
+        for token in tokens:
+            token.revoke()
+        self.message_user(request, f"{len(tokens)} tokens revoked.")

@@ -9,7 +9,7 @@ from django.db import models
 from django.utils import timezone
 
 from keys import scopes, tokens
-from projects.models import Project, RateLimits, User, invalidates_config_cache
+from projects.models import Project, RateLimits, User, audited, invalidates_config_cache
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
@@ -45,6 +45,7 @@ def default_scopes() -> list[str]:
     return [scopes.ALL]
 
 
+@audited
 @invalidates_config_cache
 class ApiKey(RateLimits):
     project = models.ForeignKey(Project, models.CASCADE, related_name="keys")
@@ -155,6 +156,7 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
         return found
 
 
+@audited
 class AccessToken(models.Model):
     """A personal access token: a person's right to use the REST API, limited to scopes."""
 

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from projects.models import ConfigVersion, Membership, Project, User
+from projects.models import AuditEntry, ConfigVersion, Invitation, Membership, Project, User
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
@@ -75,3 +75,24 @@ class MembershipAdmin(ModelAdmin):  # type: ignore[misc]
 @admin.register(ConfigVersion)
 class ConfigVersionAdmin(ReadOnlyAdmin):
     list_display = ("pk", "version")
+
+
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnlyAdmin):
+    list_display = ("email", "project", "role", "created_at", "expires_at", "accepted_at", "revoked_at")
+    list_select_related = ("project",)
+    search_fields = ("email", "project__name", "project__slug")
+    fields = (
+        *("project", "email", "role", "invited_by"),
+        *("created_at", "expires_at", "accepted_at", "revoked_at"),
+    )
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "actor", "via", "address", "action", "model", "subject")
+    list_filter = ("action", "via", "model")
+    search_fields = ("actor", "subject")
+    # The project may have been deleted, so it is shown by its id.
+    fields = ("project_id", "created_at", "actor", "via", "address", "action", "model", "subject", "fields")
+    readonly_fields = fields

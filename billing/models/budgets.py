@@ -12,7 +12,7 @@ from django.db.models import Case, F, Q, SmallIntegerField, When
 from billing.models.webhooks import Webhook
 from billing.money import format_usd
 from keys.models import ApiKey
-from projects.models import Membership, Project, invalidates_config_cache
+from projects.models import Membership, Project, audited, invalidates_config_cache
 
 MAX_THRESHOLD = 1000
 MAX_THRESHOLDS = 10
@@ -61,6 +61,7 @@ def validate_thresholds(thresholds: list[int]) -> None:
         raise ValidationError(f"A budget can have at most {MAX_THRESHOLDS} thresholds.")
 
 
+@audited
 @invalidates_config_cache
 class Budget(models.Model):
     """A limit on the cost of a key or project per calendar period, in the project's timezone."""

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from billing.money import NANO, format_usd
 from billing.pricing import Fee, Price, Rates
-from projects.models import Project, invalidates_config_cache
+from projects.models import Project, audited, invalidates_config_cache
 
 MAX_RATE_NANO = 10**6 * NANO
 """The maximum rate: one million dollars for a million tokens or for one call. It catches typing errors."""
@@ -60,6 +60,7 @@ class PriceOverrideQuerySet(models.QuerySet["PriceOverride"]):
         return self.filter(project=None).exclude(file_issued_at=None).order_by("-effective_from", "-pk")
 
 
+@audited
 @invalidates_config_cache
 class PriceOverride(models.Model):
     """The price of a model that a project or the operator has set.

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from projects import vault
-from projects.models import Project
+from projects.models import Project, audited
 from projects.outbound import BlockedURL, validate_host
 
 SECRET_PREFIX = "whsec_"
@@ -33,6 +33,7 @@ class WebhookQuerySet(models.QuerySet["Webhook"]):
         return self.filter(project=project).order_by("name", "pk")
 
 
+@audited
 class Webhook(models.Model):
     """A URL that receives signed messages.
 

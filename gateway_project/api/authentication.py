@@ -9,12 +9,12 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from gateway_project.api.callers import Caller, KeyCaller, SessionCaller, TokenCaller
+from gateway_project.dashboard.audit import address_of
 from keys import tokens
 from keys.auth_throttle import auth_failures
 from keys.authentication import load_principal
 from keys.models import AccessToken
 from projects.models import User
-from proxy.http.client_ip import client_ip
 
 AuthResult = tuple[User | AnonymousUser, Caller]
 
@@ -79,10 +79,3 @@ def find_key(text: str) -> KeyCaller | None:
         return None
     is_valid = principal.key.verify(parsed) and not principal.has_expired
     return KeyCaller(principal.key) if is_valid else None
-
-
-def address_of(request: Request) -> str:
-    """Return the client's address, as the gateway routes see it."""
-    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").encode("latin-1", "replace")
-    peer = request.META.get("REMOTE_ADDR", "")
-    return client_ip({"client": (peer, 0), "headers": [(b"x-forwarded-for", forwarded)]})

@@ -26,6 +26,14 @@ class Caller(Protocol):
     @property
     def throttle_id(self) -> str: ...
 
+    @property
+    def label(self) -> str:
+        """Return the e-mail address or the masked key, for audit entries."""
+
+    @property
+    def kind(self) -> str:
+        """Return the means of authentication: session, token or key."""
+
     def allows(self, scope: str) -> bool:
         """Return whether the caller has a scope."""
 
@@ -50,6 +58,11 @@ class SessionCaller:
     """A user who is signed in with the browser. Only the user's role in a project limits what is allowed."""
 
     user: User
+    kind = "session"
+
+    @property
+    def label(self) -> str:
+        return self.user.email
 
     @property
     def throttle_id(self) -> str:
@@ -79,6 +92,11 @@ class TokenCaller:
     """A user's personal access token. An operator's token has access to all projects."""
 
     token: AccessToken
+    kind = "token"
+
+    @property
+    def label(self) -> str:
+        return self.user.email
 
     @property
     def user(self) -> User:
@@ -114,7 +132,12 @@ class KeyCaller:
     """An API key, which has access to its own project only."""
 
     key: ApiKey
+    kind = "key"
     user = None
+
+    @property
+    def label(self) -> str:
+        return self.key.masked
 
     @property
     def throttle_id(self) -> str:

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from gateway_project.api.authentication import address_of
+from gateway_project.dashboard.audit import address_of
 from keys.auth_throttle import client_network
 
 WINDOW_S = 60

@@ -6,8 +6,10 @@ They come before those of the gateway, which respond to all other paths below `/
 from django.urls import path, re_path
 
 from gateway_project.api import (
+    audit,
     budgets,
     credentials,
+    invitations,
     keys,
     members,
     prices,
@@ -45,6 +47,10 @@ urlpatterns = [
     path(f"{PROJECT}/prices/<int:price_id>", prices.PriceDetail.as_view()),
     path(f"{PROJECT}/members", members.MemberList.as_view()),
     path(f"{PROJECT}/members/<int:member_id>", members.MemberDetail.as_view()),
+    path(f"{PROJECT}/invitations", invitations.InvitationList.as_view()),
+    path(f"{PROJECT}/invitations/<int:invitation_id>", invitations.InvitationDetail.as_view()),
+    path("api/v1/invitations/accept", invitations.InvitationAcceptance.as_view()),
+    path(f"{PROJECT}/audit", audit.AuditLog.as_view()),
     path(f"{PROJECT}/routes", routes.RouteList.as_view()),
     path(f"{PROJECT}/routes/<int:route_id>", routes.RouteDetail.as_view()),
     path(f"{PROJECT}/budgets", budgets.BudgetList.as_view()),
@@ -54,5 +60,5 @@ urlpatterns = [
     path(f"{PROJECT}/requests/<uuid:record_id>", requests.RequestDetail.as_view()),
     path("api/v1/tokens", tokens.TokenList.as_view()),
     path("api/v1/tokens/<str:token_id>", tokens.TokenDetail.as_view()),
-    re_path(r"^api/v1/(?:projects|tokens)(?:/|$)", NotFoundView.as_view()),
+    re_path(r"^api/v1/(?:projects|tokens|invitations)(?:/|$)", NotFoundView.as_view()),
 ]

@@ -24,7 +24,8 @@ from gateway_project.api.envelope import (
 )
 from gateway_project.api.serializers import Input
 from gateway_project.api.throttle import ApiThrottle
-from projects.models import Project, Role
+from gateway_project.dashboard.audit import address_of
+from projects.models import Actor, Project, Role, current_actor
 
 ModelT = TypeVar("ModelT", bound=Model)
 InputT = TypeVar("InputT", bound=Input)
@@ -92,6 +93,9 @@ class ApiView(APIView):
         if request.content_type.startswith("multipart/"):
             raise UnsupportedMediaType(request.content_type, "Send the body as JSON.")
         super().initial(request, *args, **kwargs)
+        if request.auth is not None:
+            actor = Actor(self.caller.label, self.caller.kind, address_of(request))
+            current_actor.set(lambda: actor)
         method = "GET" if request.method == "HEAD" else request.method
         if method not in self.rules:
             raise MethodNotAllowed(request.method)

@@ -1,6 +1,8 @@
 """Tenancy: users, projects, memberships, and the version of their configuration."""
 
+from projects.models.audit import Actor, AuditEntry, audited, current_actor
 from projects.models.config_version import ConfigVersion, invalidates_config_cache
+from projects.models.invitations import Invitation
 from projects.models.projects import (
     ANONYMOUS_SLUG,
     DEMO_SLUG,
@@ -22,7 +24,10 @@ __all__ = [
     "MAX_DATE",
     "NON_GEOGRAPHIC_TIMEZONES",
     "RESERVED_SLUGS",
+    "Actor",
+    "AuditEntry",
     "ConfigVersion",
+    "Invitation",
     "Membership",
     "Project",
     "ProjectQuerySet",
@@ -30,6 +35,8 @@ __all__ = [
     "Role",
     "User",
     "UserManager",
+    "audited",
+    "current_actor",
     "invalidates_config_cache",
     "validate_timezone",
 ]

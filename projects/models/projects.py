@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
+from projects.models.audit import audited
 from projects.models.config_version import invalidates_config_cache
 from projects.models.rate_limits import RateLimits
 from projects.models.users import User
@@ -77,6 +78,7 @@ class ProjectQuerySet(models.QuerySet["Project"]):
         return slug
 
 
+@audited
 @invalidates_config_cache
 class Project(RateLimits):
     """A tenant. Every key, credential, budget and record belongs to exactly one project."""
@@ -136,6 +138,7 @@ class Project(RateLimits):
         return dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=self.tzinfo)
 
 
+@audited
 class Membership(models.Model):
     project = models.ForeignKey(Project, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")

@@ -7,7 +7,7 @@ from django.db import models
 from django.utils import timezone
 
 from projects import vault
-from projects.models import Project, invalidates_config_cache
+from projects.models import Project, audited, invalidates_config_cache
 from projects.outbound import BlockedURL, validate_base_url
 from proxy.providers import key_check
 from proxy.providers.base_urls import UnusableBaseURL, check_base_url, normalize_base_url
@@ -53,6 +53,7 @@ class CredentialQuerySet(models.QuerySet["Credential"]):
         self.filter(project=project_id, slug=slug).store_result(reason)
 
 
+@audited
 @invalidates_config_cache
 class Credential(models.Model):
     """A project's account at a provider.

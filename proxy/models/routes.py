@@ -3,7 +3,7 @@
 import msgspec
 from django.db import models
 
-from projects.models import Project, invalidates_config_cache
+from projects.models import Project, audited, invalidates_config_cache
 from proxy.models.route_definitions import (
     MAX_RETRY_ATTEMPTS,
     MAX_RETRY_DELAY_MS,
@@ -28,6 +28,7 @@ class RouteQuerySet(models.QuerySet["Route"]):
         return self.filter(project=project).order_by("name", "pk")
 
 
+@audited
 @invalidates_config_cache
 class Route(models.Model):
     """A model's name in a project, which precedes all other names.

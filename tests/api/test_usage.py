@@ -37,6 +37,7 @@ def test_sums_of_the_whole_period(owner_api: ApiClient) -> None:
     assert owner_api.get(f"{PATH}?days=1").data["total"]["cost"] == 3
 
 
+@pytest.mark.databases
 @pytest.mark.usefixtures("records")
 def test_rows_are_grouped_by_every_combination(owner_api: ApiClient, key: ApiKey) -> None:
     reply = owner_api.get(f"{PATH}?days=1&groupBy=model,key")
@@ -61,6 +62,7 @@ def test_days_are_those_of_the_project(owner_api: ApiClient, project: Project) -
     ]
 
 
+@pytest.mark.databases
 def test_hours_are_in_utc(owner_api: ApiClient, project: Project, records: list[UsageRecord]) -> None:
     time = dt.datetime.combine(project.today(), dt.time(10, 59, 59), tzinfo=dt.UTC)
     UsageRecord.objects.update(created_at=time)
@@ -69,6 +71,7 @@ def test_hours_are_in_utc(owner_api: ApiClient, project: Project, records: list[
     assert [(row["time"][11:], row["cost"]) for row in rows] == [("10:00:00+00:00", 2), ("11:00:00+00:00", 1)]
 
 
+@pytest.mark.databases
 @pytest.mark.usefixtures("records")
 def test_pages_have_every_row_once(owner_api: ApiClient) -> None:
     first = owner_api.get(f"{PATH}?groupBy=model&limit=2")

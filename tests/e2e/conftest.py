@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from billing.models import PriceOverride, Webhook
 from keys.models import ApiKey
-from projects.models import Project
+from projects.models import Invitation, Project, Role
 from proxy.formats.neutral import (
     Choice,
     Response,
@@ -106,6 +106,9 @@ def path_values(project: Project) -> dict[str, Any]:
             project=project, name="smart", targets=[{"provider": "local", "model": "x"}]
         ).pk,
         "token_id": "unknown",
+        "invitation_id": Invitation.objects.invite(
+            project, "dana@example.org", Role.VIEWER, granted_by=Role.OWNER, invited_by=None
+        )[0].pk,
         "member_id": project.memberships.get(user__email="bob@example.org").pk,
         "credential": credential.slug,
         "credential_slug": credential.slug,

@@ -80,6 +80,7 @@ def send_cases(api: ApiClient, schema: dict[str, Any], values: dict[str, Any], c
         check_response(schema, operation, reply, case)
 
 
+@pytest.mark.databases
 def test_random_requests_get_documented_responses(
     api: ApiClient, schema: dict[str, Any], path_values: dict[str, Any]
 ) -> None:

@@ -21,6 +21,7 @@ OF_PROJECTS = [(address, method, view.rules[method]) for address, method, view i
 WITHOUT_PROJECT = {
     "api/v1/projects": "lists the caller's own projects",
     "api/v1/projects/api-keys": "enters the caller's only project",
+    "api/v1/invitations/accept": "needs the token of an invitation of the caller",
     "api/v1/tokens": "lists the caller's own tokens",
     "api/v1/tokens/<str:token_id>": "finds only the caller's own tokens",
 }

@@ -6,7 +6,9 @@ The REST API comes first, because the gateway responds to all other paths below 
 from django.contrib import admin
 from django.urls import include, path
 
-handler500 = "gateway_project.dashboard.error_pages.server_error"
+handler400 = "gateway_project.api.errors.bad_request"
+handler404 = "gateway_project.api.errors.not_found"
+handler500 = "gateway_project.api.errors.server_error"
 
 urlpatterns = [
     path("", include("gateway_project.api.urls")),

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 from django.db import OperationalError
+from django.middleware.security import SecurityMiddleware
+from django.test import Client
 
 from gateway_project.api import authentication, throttle
 from gateway_project.api.throttle import ADDRESS_FACTOR
@@ -75,6 +77,19 @@ def test_a_bug_is_a_500_that_tells_nothing(alice: User, monkeypatch: pytest.Monk
     reply = api.get("projects")
     assert (reply.status, reply.error["code"]) == (500, "internal_error")
     assert "secret" not in str(reply.body)
+
+
+def test_an_error_outside_of_views_is_json_too(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_middleware: object, _request: object) -> None:
+        raise OperationalError("the server closed the connection")
+
+    client = Client(raise_request_exception=False)
+    evil = client.get("/api/v1/projects", headers={"host": "evil.example.org"})
+    missing = client.get("/api/docs/unknown.js")
+    monkeypatch.setattr(SecurityMiddleware, "process_request", fail)
+    failed = client.get("/api/v1/projects")
+    assert [each.status_code for each in (evil, missing, failed)] == [400, 404, 503]
+    assert [each.json()["success"] for each in (evil, missing, failed)] == [False, False, False]
 
 
 @pytest.mark.parametrize("token", ["sk-wrong", "pat_gw_wrong", "x" * 5000, ""])

@@ -55,6 +55,9 @@ def message_id(delivery: Delivery) -> str:
 def webhook_payload(delivery: Delivery) -> dict[str, Any]:
     """Return the body of a webhook: the members that the Standard Webhooks specification recommends."""
     project = {"slug": delivery.project.slug, "name": delivery.project.name}
+    if alert := delivery.admin_alert:
+        data = {"project": project, "subject": alert.subject, "title": alert.title, "text": alert.text}
+        return {"type": alert.event, "timestamp": alert.created_at, "data": data}
     if delivery.alert is None:
         return {"type": "webhook.test", "timestamp": delivery.created_at, "data": {"project": project}}
     return {

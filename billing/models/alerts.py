@@ -92,14 +92,18 @@ class Alert(models.Model):
 
 class AdminAlertQuerySet(models.QuerySet["AdminAlert"]):
     def latest_for(self, project: Project, count: int) -> "AdminAlertQuerySet":
-        related = self.filter(project=project).prefetch_related("deliveries__member__user")
+        related = self.filter(project=project).prefetch_related(
+            "deliveries__webhook", "deliveries__member__user"
+        )
         return related.order_by("-created_at", "-pk")[:count]
 
     @transaction.atomic
     def raise_once(
         self, project: Project, event: AdminEvent, subject: str, occasion: str, title: str, text: str
     ) -> bool:
-        """Create an alert and a delivery for each admin. Return False if there is such an alert already.
+        """Create an alert, and a delivery for each admin and each webhook of the project.
+
+        Return False if there is such an alert already.
 
         If several processes detect the same event, the unique constraint lets only one create the alert.
         """
@@ -108,10 +112,7 @@ class AdminAlertQuerySet(models.QuerySet["AdminAlert"]):
             project=project, event=event, subject=subject, occasion=occasion, defaults=values
         )
         if is_new:
-            admins = project.memberships.filter(role__gte=Role.ADMIN)
-            Delivery.objects.bulk_create(
-                [Delivery(project=project, admin_alert=alert, member=member) for member in admins]
-            )
+            alert.create_deliveries()
         return is_new
 
 
@@ -141,6 +142,16 @@ class AdminAlert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.title} ({self.project})"
+
+    def create_deliveries(self) -> None:
+        """Create a pending delivery for each admin and each webhook of the project."""
+        admins = self.project.memberships.filter(role__gte=Role.ADMIN)
+        to_admins = [Delivery(project=self.project, admin_alert=self, member=member) for member in admins]
+        to_webhooks = [
+            Delivery(project=self.project, admin_alert=self, webhook=webhook)
+            for webhook in Webhook.objects.for_project(self.project)
+        ]
+        Delivery.objects.bulk_create([*to_admins, *to_webhooks])
 
 
 class DeliveryStatus(models.TextChoices):

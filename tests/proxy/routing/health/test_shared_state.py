@@ -1,14 +1,16 @@
 """Health of targets in several processes: what one learns, all know."""
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from aiohttp import web
 from django.conf import settings
 from django.core import mail
 
-from billing.alerts.deliver import deliver_emails, due_emails
+from billing.alerts.deliver import deliver_emails, deliver_webhooks, due_emails, due_webhooks
 from billing.models import AdminAlert
 from projects.models import Project
 from proxy.models import Credential
@@ -24,6 +26,8 @@ from proxy.routing.health.usability import PROBE_INTERVAL_S
 from proxy.routing.targets import Target
 from proxy.upstream.failures import FailureClass
 from tests.support.environment import ON_SERVERS
+from tests.support.factories import webhook_at
+from tests.support.upstream_server import LocalUpstream
 
 TARGET = Target(Account("openai", PROVIDERS["openai"], "https://api.openai.com/v1", "sk-own"), "gpt-4o", None)
 NOW = 1000.0
@@ -194,6 +198,24 @@ async def test_admins_get_one_alert_about_a_rejected_credential(project: Project
         await background.exchange_and_alert(registry, None)
     alert = await AdminAlert.objects.aget()
     assert "mine" in alert.title and "Insufficient Balance" in alert.text
+
+
+def test_the_alert_is_sent_to_the_webhooks_of_the_project(project: Project, upstream: LocalUpstream) -> None:
+    async def accept(_request: web.Request, _body: object) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    upstream.handler = accept
+    other = Project.objects.create_with_owner("Other", slug="other")
+    for owner in (project, other):
+        webhook_at(owner, f"{upstream.url}/{owner.slug}")
+    alert_admins(project.pk, "mine", "Insufficient Balance")
+    assert deliver_webhooks(due_webhooks()) == 1
+    (request,) = upstream.requests
+    message = json.loads(request.body)
+    data = message["data"]
+    assert request.path.endswith(project.slug) and message["type"] == "credential.rejected"
+    assert (data["project"]["slug"], data["subject"]) == (project.slug, "mine")
+    assert "Insufficient Balance" in data["text"] and "mine" in data["title"]
 
 
 def test_the_alert_is_sent_to_the_admins(project: Project) -> None:

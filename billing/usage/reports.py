@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
-from django.db.models import Case, Count, F, Q, QuerySet, Sum, When
+from django.db.models import Case, Count, F, Max, Q, QuerySet, Sum, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Greatest, TruncHour
 
@@ -182,6 +182,15 @@ class UsageReport:
     def by_tag(self, name: str) -> dict[str | None, UsageTotals]:
         """Return the totals for each value of a tag. The value None stands for requests without the tag."""
         return self._by_records(TagValue(name))
+
+    def tags_known_from(self) -> dt.date | None:
+        """Return the first day whose records are all kept; None if no record of the period was deleted.
+
+        Sums of deleted records have no tags, so a report about tags is complete only from this day.
+        """
+        archived = ArchivedUsage.objects.filter(project=self.project, day__range=(self.first, self.last))
+        last: dt.date | None = archived.aggregate(last=Max("day"))["last"]
+        return None if last is None else last + dt.timedelta(days=1)
 
     def _by_records(self, dimension: Combinable) -> dict[Any, UsageTotals]:
         """Return the totals for each value of an expression, from the records of all days."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from billing.money import decimal_usd
 from billing.pricing import Price
-from billing.pricing.price_list import price_lists
+from billing.pricing.price_list import PriceList, price_lists
 from proxy import errors
 from proxy.endpoints.views import keyed
 from proxy.formats import anthropic, gemini
@@ -14,8 +14,10 @@ from proxy.http.responses import Response, json_response
 from proxy.operations import MODELS
 from proxy.pipeline.authenticate import Authenticated
 from proxy.routing import resolve
-from proxy.routing.model_list import ListedModel, configured_models, describe
+from proxy.routing.caller_accounts import resolve_with_key
+from proxy.routing.model_list import ListedModel, configured_models, describe, list_model
 from proxy.routing.routes import model_life
+from proxy.routing.routes.table import RoutingTable
 from proxy.routing.targets import Target
 
 CREATED_AT = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
@@ -45,14 +47,29 @@ async def get_model(caller: Authenticated, model: str) -> Response:
     principal = caller.principal
     if not principal.allows_model(model):
         raise errors.unknown_model(model)
-    target = (await resolve.resolve(principal, model)).targets[0]
     table, prices = await resolve.routing_table(principal), await price_lists.get(principal.project_id)
+    if caller.provider_key:
+        return json_response(200, {}, model_object(await callers_model(caller, model, table, prices)))
+    target = (await resolve.resolve(principal, model)).targets[0]
     if not (model in table.routes or is_specific(target, model)):
         raise errors.unknown_model(model)
     found = describe(table, table.find(model, None), model, prices, model_life.today())
     if found is None:
         raise errors.unknown_model(model)
     return json_response(200, {}, model_object(found))
+
+
+async def callers_model(
+    caller: Authenticated, model: str, table: RoutingTable, prices: PriceList
+) -> ListedModel:
+    """Return a model as it is called with the caller's own key. Raises GatewayError if it does not exist."""
+    resolution = await resolve_with_key(
+        caller.principal, model, None, caller.provider_key, is_anonymous=caller.is_anonymous
+    )
+    target = resolution.targets[0]
+    if not (model in table.routes or is_specific(target, model)):
+        raise errors.unknown_model(model)
+    return list_model(model, target.account, target.model, prices, model_life.today())
 
 
 def is_specific(target: Target, model: str) -> bool:

@@ -200,6 +200,9 @@ def breakdowns(
         found.setdefault("byTag", {})[name] = [
             {"value": value, **render_totals(totals)} for value, totals in values
         ]
+    if query.tag_names or query.report.tags:
+        known_from = query.report.tags_known_from()
+        found["tagsKnownFrom"] = known_from and known_from.isoformat()
     return found
 
 

@@ -29,7 +29,7 @@ from proxy.routing.targets import Resolution, Target, price_for
 
 
 async def resolve_with_key(
-    principal: Principal, model: str, given: RuleInput, provider_key: str, *, is_anonymous: bool
+    principal: Principal, model: str, given: RuleInput | None, provider_key: str, *, is_anonymous: bool
 ) -> Resolution:
     """Return the targets of a model, to be called with a caller's key.
 
@@ -55,7 +55,7 @@ async def resolve_with_key(
 
 
 async def resolve_or_default(
-    principal: Principal, model: str, given: RuleInput, *, is_anonymous: bool
+    principal: Principal, model: str, given: RuleInput | None, *, is_anonymous: bool
 ) -> Resolution:
     """Return the targets of a model, or else a target at the provider that the name implies.
 

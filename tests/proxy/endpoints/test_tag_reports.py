@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from billing.models import UsageRecord
+from billing.models import ArchivedUsage, UsageRecord
 from billing.usage.rollup import rebuild_from
 from keys.models import ApiKey
 from projects.models import Project
@@ -57,3 +57,16 @@ def test_costs_are_filtered_by_tags(costs: Any) -> None:
 def test_a_wrong_tag_is_a_400(costs: Any) -> None:
     for query in ("tag=team", "groupBy=tag:", "groupBy=" + ",".join(f"tag:{name}" for name in "abcdef")):
         assert "tag" in costs(query)["message"], query
+
+
+def test_a_report_says_from_which_day_tags_are_known(costs: Any, demo_project: Project) -> None:
+    assert costs("days=60&groupBy=tag:team")["tagsKnownFrom"] is None
+    day = demo_project.today() - dt.timedelta(days=50)
+    sums = ("requests", "failures", "input_tokens", "output_tokens", "cost_nano")
+    amounts = dict.fromkeys((*sums, "overrun_nano", "unchecked_nano"), 1)
+    ArchivedUsage.objects.create(project=demo_project, day=day, **amounts)
+    expected = (day + dt.timedelta(days=1)).isoformat()
+    for query in ("groupBy=tag:team", "tag=team:search"):
+        assert costs(f"days=60&{query}")["tagsKnownFrom"] == expected
+    assert costs("days=40&groupBy=tag:team")["tagsKnownFrom"] is None
+    assert "tagsKnownFrom" not in costs("days=60")

@@ -53,6 +53,13 @@ def test_a_caller_without_a_key_uses_the_operators_account(
     assert only_record(2).project.slug == ANONYMOUS_SLUG
 
 
+def test_a_model_is_found_with_the_callers_own_key(client: httpx.Client) -> None:
+    own = {"authorization": f"Bearer {OWN_KEY}"}
+    assert client.get("/v1/models/anthropic/claude-opus-5", headers=own).json()["owned_by"] == "anthropic"
+    assert client.get("/v1/models/no-such-model", headers=own).status_code == 404
+    assert client.get("/v1/models/anthropic/claude-opus-5").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

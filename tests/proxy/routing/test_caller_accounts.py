@@ -121,6 +121,15 @@ def test_the_key_goes_to_one_provider_although_the_route_has_others(
     assert [call.path for call in upstream.requests] == ["/public/openai/chat/completions"]
 
 
+def test_a_model_is_found_at_the_provider_of_the_callers_key(client: httpx.Client) -> None:
+    for model, owner in (("gpt-4o-mini", "openai"), ("anthropic/claude-opus-5", "anthropic")):
+        found = client.get(f"/v1/models/{model}")
+        assert (found.status_code, found.json()["owned_by"]) == (200, owner)
+    assert client.get("/v1/models/no-such-model").status_code == 404
+    without_key = {"x-gateway-provider-key": ""}
+    assert client.get("/v1/models/gpt-4o-mini", headers=without_key).status_code == 404
+
+
 def test_the_demo_needs_no_key(client: httpx.Client) -> None:
     assert client.post("/v1/chat/completions", json={**CHAT, "model": "demo/chat"}).status_code == 200
 

@@ -108,7 +108,11 @@ async def vendors(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
 
 @pytest.fixture
 def documented(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, tmp_path: Path
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Documented]:
     """Set the variables and the YAML file of the documents. A request needs no key."""
     config = tmp_path / "proxy-config.yaml"
@@ -124,10 +128,11 @@ def documented(
         "gemini_base_url": root,
     }
     upstream.handler = vendors
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "ENV", settings.ENV.model_copy(update=variables))
-        forget_configuration()
-        get_or_create_anonymous_project()
-        key = ApiKey.objects.issue(demo_project, "documents")[1]
-        yield Documented(live_gateway.url, demo_project, key, upstream)
+    monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update=variables))
+    forget_configuration()
+    get_or_create_anonymous_project()
+    key = ApiKey.objects.issue(demo_project, "documents")[1]
+    yield Documented(live_gateway.url, demo_project, key, upstream)
+    # The test may have changed the environment too. Nothing of either may be left in the configuration.
+    monkeypatch.undo()
     forget_configuration()

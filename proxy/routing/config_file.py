@@ -1,7 +1,8 @@
 """The operator's routing configuration: AI_GATEWAY_CONFIG (a YAML file) and AI_GATEWAY_MODEL_ROUTES."""
 
 from collections import Counter
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -179,14 +180,7 @@ def load() -> OperatorConfig:
     env = settings.ENV
     config = read_file(env.ai_gateway_config) if env.ai_gateway_config else OperatorConfig()
     file = str(env.ai_gateway_config)
-    check_provider_names(config, file)
-    check_timeout(config, file)
-    check_default_upstreams()
-    for account in config.accounts:
-        check_account(account, file)
-    for model in config.models:
-        check_route(model, file)
-    check_model_names(config, file)
+    check_config(config, file)
     routes = parse_model_urls(env.ai_gateway_model_routes)
     if unknown := set(env.ai_gateway_send_operator_key) - routes.keys():
         names = ", ".join(sorted(unknown))
@@ -194,6 +188,28 @@ def load() -> OperatorConfig:
     models = tuple(sorted(config.models, key=lambda model: model.rule == ANY_REQUEST))
     by_name = {model.name: model for model in models}
     return msgspec.structs.replace(config, models=models, model_urls=routes, models_by_name=by_name)
+
+
+def check_config(config: OperatorConfig, file: str) -> None:
+    """Raise ConfigError with all problems of a file whose names and types are valid, one a line."""
+    checks: tuple[Callable[[], None], ...] = (
+        partial(check_provider_names, config, file),
+        partial(check_timeout, config, file),
+        check_default_upstreams,
+        *(partial(check_account, account, file) for account in config.accounts),
+        *(partial(check_route, model, file) for model in config.models),
+        partial(check_model_names, config, file),
+    )
+    if problems := [problem for check in checks if (problem := problem_of(check))]:
+        raise ConfigError("\n".join(problems))
+
+
+def problem_of(check: Callable[[], None]) -> str:
+    try:
+        check()
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def check_provider_names(config: OperatorConfig, file: str) -> None:

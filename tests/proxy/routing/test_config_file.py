@@ -218,6 +218,19 @@ def test_all_unknown_names_are_reported_at_once(configure: Configure) -> None:
     ]
 
 
+def test_all_values_that_cannot_work_are_reported_at_once(configure: Configure) -> None:
+    configure(
+        "timeout: soon\naccounts: [{name: a, provider: openai, base_url: 'ftp://x'}]\n"
+        "models: [{name: b, provider: nobody}, {name: c, provider: openai, send_operator_key: true}]\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        config_file.load()
+    problems = str(error.value).splitlines()
+    assert len(problems) == 4
+    for problem, part in zip(problems, ("'nobody'", "timeout", "'a'", "send_operator_key"), strict=True):
+        assert part in problem
+
+
 def test_a_model_without_a_rule_is_tried_after_those_of_its_name(configure: Configure) -> None:
     configure(
         "models:\n"

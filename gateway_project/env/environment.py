@@ -209,7 +209,7 @@ class Environment(Variables):
             if not name or not colon or not is_http_url(f"http{address}"):
                 raise ValueError(
                     "it must be a comma-separated list of model:address, such as "
-                    "llama:http://localhost:8000/v1,gpt-4:https://api.openai.com/v1"
+                    "llama:http://localhost:8000/v1,gpt-6-luna:https://api.openai.com/v1"
                 )
         return value
 

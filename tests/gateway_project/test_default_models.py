@@ -9,8 +9,8 @@ from billing.pricing.retirements import CHECKED, RETIREMENTS
 from tests.support.gateway_server import ROOT
 
 SIX_MONTHS = dt.timedelta(days=183)
-TABLES = {"vendor-constraints.md", "CHANGELOG.md", "model_features.py"}
-"""Files that are about all models, retired ones included."""
+TABLES = {"vendor-constraints.md", "CHANGELOG.md", "model_features.py", "coming-from.md"}
+"""Files that are about all models, or about the documents of other gateways, retired models included."""
 FOLDERS = ("docs", "templates", "static/js", "gateway_project", "keys", "projects", "script", "deploy")
 ROUTING = ("proxy/routing", "proxy/providers", "proxy/endpoints", "proxy/pipeline")
 SUFFIXES = {".md", ".html", ".js", ".py", ".yaml", ".yml", ".txt", ""}

@@ -16,7 +16,10 @@ from gateway_project.env import Environment
 from tests.support.gateway_server import ROOT
 
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-SOURCES = ("projects", "keys", "billing", "proxy", "gateway_project", "tests", "templates", "static", "docs")
+SOURCES = (
+    *("projects", "keys", "billing", "proxy", "gateway_project"),
+    *("tests", "templates", "static", "docs", "script", "deploy"),
+)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 CODE = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"[\w.-]+/[\w./-]+\.(?:py|lua|md|html|css|js)")

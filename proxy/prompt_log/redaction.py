@@ -23,7 +23,7 @@ CARD = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d])")
 """13 to 19 digits (ISO/IEC 7812-1), in groups or not."""
 PHONE = re.compile(
     r"(?<![\w+.:-])(?:\+\d{1,3}(?:[ .()/-]{0,2}\d){6,12}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}"
-    r"|\(?0\d{1,4}\)?[ /-]{1,2}\d{2,4}(?:[ /-]?\d{2,4}){1,3})(?![\w.:-])"
+    r"|\(?0\d{1,4}\)?[ /-]{1,2}\d{2,4}(?:[ /-]?\d{2,4}){1,3})(?!\w|[.:-]\d)"
 )
 """International numbers with a plus sign (E.164), North American numbers, and numbers with an area code that
 begins with 0.

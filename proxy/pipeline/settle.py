@@ -12,7 +12,7 @@ from billing.ledger import UsageEntry
 from billing.models import Outcome
 from billing.money import decimal_usd
 from projects.redaction import redact
-from proxy import errors, telemetry
+from proxy import errors, telemetry, trace_context
 from proxy.http.cancellation import outliving_cancellation
 from proxy.http.load_shedder import load_shedder
 from proxy.pipeline.account_ids import LocatedResponse
@@ -236,6 +236,7 @@ def log_request(
         "request_completed" if succeeded else "request_failed",
         message="request completed successfully" if succeeded else "request failed",
         request_id=received.request_id,
+        trace_id=trace_context.trace_id(received.request) or None,
         duration_ms=round(seconds * 1000, 3),
         status_code=result.status,
         format=received.operation.api_family,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 
+from proxy import trace_context
 from proxy.http.request import GatewayRequest
 from proxy.operations import Operation
 from proxy.routing.accounts import Account
@@ -29,6 +30,7 @@ async def send(
     account, model = candidate.target.account, candidate.target.model
     format = upstream.format or account.format_for(operation.format)
     forwarded = forwarded_headers(request, format) if format == operation.format else {}
+    forwarded |= trace_context.upstream_headers(request)
     started_at = time.perf_counter()
     try:
         response = await call(

@@ -132,7 +132,7 @@ def test_keepalives_are_sent_while_the_provider_is_silent(
     plays_stream(upstream, with_pauses(provider_format))
     stream = read_client_stream(live_gateway, key, client)
     assert stream.startswith(KEEPALIVES[client]), stream[:200]
-    assert stream.count(KEEPALIVES[client]) >= 3
+    assert stream.count(KEEPALIVES[client]) >= 2
     assert only_record().outcome == "ok"
 
 
@@ -259,5 +259,5 @@ def test_keepalives_do_not_reset_the_provider_timeout(
 ) -> None:
     plays_stream(upstream, [pieces(provider_format)[0], *[b""] * 10])
     stream = read_client_stream(live_gateway, key, client)
-    assert stream.count(KEEPALIVES[client]) >= 3 and b"error" in stream.splitlines()[-2]
+    assert stream.count(KEEPALIVES[client]) >= 2 and b"error" in stream.splitlines()[-2]
     assert only_record().outcome == "upstream_error"

@@ -189,7 +189,7 @@ async def admit_cached(planned: Planned) -> Admitted:
         min_nano=0,
         max_nano=0,
         budgets=(),
-        rate_limits=policy.rate_limits,
+        rate_limits=rate_limits_for(caller, policy),
         tokens=0,
         estimate=unused_entry(planned),
     )

@@ -139,6 +139,16 @@ def test_each_address_has_its_own_limit(client: httpx.Client, change_environment
     assert chat(client, x_forwarded_for="192.0.2.2, 192.0.2.1").status_code == 429
 
 
+def test_hits_of_the_cache_count_in_the_limit_of_the_address(
+    client: httpx.Client, change_environment: ChangeEnvironment
+) -> None:
+    change_environment(ai_gateway_rate_limit_rpm=2)
+    cached = {**CHAT, "cache": True}
+    replies = [client.post("/v1/chat/completions", json=cached) for _ in range(3)]
+    assert [reply.headers.get("x-gateway-cache") for reply in replies[:2]] == ["miss", "hit"]
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+
+
 def test_a_caller_cannot_choose_its_address(
     client: httpx.Client, change_environment: ChangeEnvironment
 ) -> None:

@@ -5,6 +5,7 @@ from functools import lru_cache
 from prometheus_client import Counter, Gauge, Histogram
 
 from billing.models import Outcome
+from billing.pricing import Tokens
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -44,6 +45,25 @@ cache_lookups = Counter(
     "gateway_cache_lookups", "Requests that asked for the response cache, by result.", ["result"]
 )
 cache_savings = Counter("gateway_cache_saved_usd", "Cost in USD that the response cache has saved.")
+tokens_used = Counter(
+    "gateway_tokens",
+    "Tokens of the usage records, by bucket. The buckets are disjoint.",
+    ["model", "provider", "bucket"],
+)
+costs = Counter("gateway_cost_usd", "Cost of the usage records in USD.", ["model", "provider"])
+first_tokens = Histogram(
+    "gateway_time_to_first_token_seconds",
+    "From the first byte of a request to the first token of its response.",
+    ["format", "model", "provider"],
+    buckets=BUCKETS,
+)
+admission_denied = Counter(
+    "gateway_admission_denied",
+    "Requests that the ledger denied, by the limit: budget, requests, tokens or concurrent.",
+    ["limit"],
+)
+TOKEN_BUCKETS = tuple(name for name in Tokens.__struct_fields__ if name != "reasoning")
+"""The disjoint buckets. Reasoning tokens are part of the output tokens."""
 
 
 @lru_cache(maxsize=4096)
@@ -114,6 +134,37 @@ def request_finished(
     if error_count is not None:
         error_count.inc()
     in_flight(api_family, routed_provider).dec()
+
+
+@lru_cache(maxsize=4096)
+def usage_metrics(model: str, provider: str) -> tuple[Counter, dict[str, Counter]]:
+    """Return the counter of the cost, and the counters of the tokens by bucket."""
+    buckets = {bucket: tokens_used.labels(model, provider, bucket) for bucket in TOKEN_BUCKETS}
+    return costs.labels(model, provider), buckets
+
+
+@lru_cache(maxsize=4096)
+def first_token_histogram(api_family: str, model: str, provider: str) -> Histogram:
+    return first_tokens.labels(api_family, model, provider)
+
+
+def usage_recorded(model: str, provider: str, tokens: Tokens, cost_nano: int) -> None:
+    """Count the tokens and the cost (nano-USD) of a usage record."""
+    cost_counter, token_counters = usage_metrics(model, provider)
+    cost_counter.inc(cost_nano / 1e9)
+    for bucket, counter in token_counters.items():
+        if count := getattr(tokens, bucket):
+            counter.inc(count)
+
+
+def first_token_received(api_family: str, model: str, provider: str, seconds: float) -> None:
+    """Count the time to the first token of a streamed response."""
+    first_token_histogram(api_family, model, provider).observe(seconds)
+
+
+def request_denied(limit: str) -> None:
+    """Count a request that the ledger denied. `limit` is budget, requests, tokens or concurrent."""
+    admission_denied.labels(limit).inc()
 
 
 def upstream_call_failed(provider: str, failure: str) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "UsageEntry",
     "current",
     "install",
+    "unsent_records",
 ]
 
 _current: list[Ledger] = []
@@ -43,3 +44,8 @@ def install(ledger: Ledger) -> None:
 def current() -> Ledger:
     """Return the ledger of this process."""
     return _current[0]
+
+
+def unsent_records() -> int:
+    """Return the number of records in the memory of this process that no store has yet."""
+    return sum(ledger.unsent_records() for ledger in _current)

@@ -196,6 +196,13 @@ class WindowBalance:
     reserved: int = 0
 
 
+class LedgerLag(NamedTuple):
+    """The number of records that SQL does not have yet, and the age of the oldest one in seconds."""
+
+    records: int = 0
+    oldest_s: float = 0.0
+
+
 class Amount(NamedTuple):
     """The cost or the reserved amount of one request. `day` is the day on which the request started."""
 
@@ -218,6 +225,9 @@ class Ledger(Protocol):
 
     def now(self) -> float:
         """Return the time by which days and minutes are counted, as Unix time in seconds."""
+
+    def unsent_records(self) -> int:
+        """Return the number of settlements and records in memory that no store has yet. Thread-safe."""
 
     def degraded(self) -> tuple[str, ...]:
         """Return the components that are down, if the ledger works without them."""

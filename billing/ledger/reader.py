@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 
 from billing.ledger.audit.snapshot import LedgerSnapshot
-from billing.ledger.interface import Amount, WindowBalance
+from billing.ledger.interface import Amount, LedgerLag, WindowBalance
 from billing.ledger.redis.reader import RedisReader
 from billing.ledger.sql.reader import SqlReader
 from billing.ledger.usage_entry import UsageEntry
@@ -33,6 +33,9 @@ class LedgerReader(Protocol):
 
     def undrained_records(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
         """Yield the id and the cost of each record that the database does not have yet."""
+
+    def lag(self) -> LedgerLag:
+        """Return how many records the database does not have yet, and the age of the oldest one."""
 
     def open_reservations(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
         """Yield the id and the amount of each open reservation. Its record will have the same id."""

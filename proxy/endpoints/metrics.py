@@ -13,7 +13,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from redis import RedisError
 
+from billing import ledger
+from billing.ledger import LedgerUnavailable
 from billing.ledger.audit.checks import LAST_AUDIT_KEY
+from billing.ledger.reader import current_reader
 from proxy.endpoints.views import keyless
 from proxy.errors import ERROR_TYPE_HEADER
 from proxy.http.load_shedder import ShedReason, load_shedder
@@ -45,6 +48,35 @@ class LastAudit(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Return no descriptions. Otherwise the registration would query the cache."""
+        return iter(())
+
+
+class LedgerBacklog(Collector):
+    """Reports the records that SQL does not have yet.
+
+    If Redis does not answer, it reports only those in the memory of this process.
+    """
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the records in memory, the undrained records, and the age of the oldest of those."""
+        yield GaugeMetricFamily(
+            "gateway_unsent_records",
+            "Records in the memory of this process that neither Redis nor SQL has.",
+            ledger.unsent_records(),
+        )
+        with suppress(LedgerUnavailable):
+            lag = current_reader().lag()
+            yield GaugeMetricFamily(
+                "gateway_undrained_records",
+                "Records in Redis that are not in SQL yet. All processes report the same number.",
+                lag.records,
+            )
+            yield GaugeMetricFamily(
+                "gateway_undrained_oldest_seconds", "Age of the oldest undrained record.", lag.oldest_s
+            )
+
+    def describe(self) -> Iterator[Metric]:
+        """Return no descriptions, like LastAudit."""
         return iter(())
 
 
@@ -99,6 +131,7 @@ class TargetStates(Collector):
 
 
 REGISTRY.register(LastAudit())
+REGISTRY.register(LedgerBacklog())
 REGISTRY.register(TargetStates())
 REGISTRY.register(Load())
 

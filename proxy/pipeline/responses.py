@@ -5,11 +5,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from billing.ledger import NO_LIMITS, AdmissionDenied, BudgetExceeded, LimitStatus, RateLimitStatus
+from billing.ledger import (
+    NO_LIMITS,
+    AdmissionDenied,
+    BudgetExceeded,
+    LimitStatus,
+    RateLimitExceeded,
+    RateLimitStatus,
+)
 from billing.models import Outcome
 from keys.auth_throttle import auth_failures
 from projects.ids import uuid7
-from proxy import errors
+from proxy import errors, telemetry
 from proxy.errors import GatewayError
 from proxy.formats.neutral import ApiError
 from proxy.formats.registry import CODECS
@@ -61,6 +68,7 @@ async def respond_with_error(progress: Progress, error: Failure, writer: Respons
     result, shown = result_of(error)
     headers = with_dropped(progress.headers(), result.dropped)
     if isinstance(error, AdmissionDenied):
+        telemetry.request_denied(error.kind if isinstance(error, RateLimitExceeded) else "budget")
         headers |= errors.rate_limit_headers(error.rate_limit_status)
     else:
         headers |= await rate_limit_headers(progress, result.outcome)

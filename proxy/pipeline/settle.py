@@ -91,6 +91,7 @@ async def settle(progress: Progress, result: RequestResult) -> None:
             finally:
                 in_flight.discard(caller)
                 load_shedder.leave(caller.principal.project_slug)
+            count_usage(progress, entry, result)
             log_request(caller.received, result, seconds, logged_fields(caller, entry))
     model, provider = labels(progress)
     telemetry.request_finished(
@@ -115,6 +116,18 @@ async def record(progress: Recorded, result: RequestResult, seconds: float) -> U
             if result.was_background:
                 await discard(entry.id)
     return entry
+
+
+def count_usage(progress: Recorded, entry: UsageEntry, result: RequestResult) -> None:
+    """Count what a record contains. A deferred record is counted when its response has ended."""
+    if result.is_deferred:
+        return
+    model, provider = labels(progress)
+    if entry.cost_nano or entry.tokens.prompt or entry.tokens.output:
+        telemetry.usage_recorded(model, provider, entry.tokens, entry.cost_nano)
+    if entry.first_token_us is not None:
+        api_family = received_of(progress).operation.api_family
+        telemetry.first_token_received(api_family, model, provider, entry.first_token_us / 1e6)
 
 
 async def save(progress: Recorded, entry: UsageEntry, result: RequestResult) -> None:

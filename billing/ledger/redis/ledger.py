@@ -176,6 +176,9 @@ class RedisLedger:
     def now(self) -> float:
         return self.client.now()
 
+    def unsent_records(self) -> int:
+        return self.pending.unsent_count()
+
     def degraded(self) -> tuple[str, ...]:
         return (REDIS,) if self.background_tasks.is_redis_down else ()
 

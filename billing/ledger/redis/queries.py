@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import starmap
 from typing import Any
 
-from billing.ledger.interface import WindowBalance
+from billing.ledger.interface import LedgerLag, WindowBalance
 from billing.ledger.redis.client.blocking_client import redis_errors
 from billing.ledger.redis.client.keys import (
     PROJECTS_KEY,
@@ -95,6 +95,20 @@ def undrained_records(project_id: int) -> Iterator[UsageEntry]:
         while page := redis.xrange(stream_key(project_id), start, "+", PAGE_SIZE):
             yield from (entry_from_fields(list(fields.values())) for _, fields in page)
             start = f"({page[-1][0].decode()}"
+
+
+def lag() -> LedgerLag:
+    """Return the number of records in all streams, and the age of the oldest one by the clock of Redis."""
+    keys = [stream_key(project_id) for project_id in project_ids()]
+    with redis_errors() as redis, redis.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.xlen(key)
+            pipeline.xrange(key, "-", "+", 1)
+        pipeline.time()
+        *replies, (seconds, microseconds) = pipeline.execute()
+    written_at = [int(page[0][0].partition(b"-")[0]) / 1000 for page in replies[1::2] if page]
+    now = seconds + microseconds / 1e6
+    return LedgerLag(sum(replies[::2]), max(0.0, now - min(written_at, default=now)))
 
 
 def read_snapshot(project_id: int, after_id: str, windows: Sequence[str]) -> RedisSnapshot | Backlog | None:

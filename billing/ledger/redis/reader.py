@@ -5,7 +5,7 @@ from uuid import UUID
 
 from billing.ledger.audit.redis_snapshot import redis_snapshots
 from billing.ledger.audit.snapshot import LedgerSnapshot
-from billing.ledger.interface import Amount, WindowBalance
+from billing.ledger.interface import Amount, LedgerLag, WindowBalance
 from billing.ledger.redis import queries
 from billing.ledger.redis.corrections import save_correction
 from billing.ledger.usage_entry import UsageEntry
@@ -26,6 +26,9 @@ class RedisReader:
     def undrained_records(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
         for entry in queries.undrained_records(project_id):
             yield entry.id, Amount(entry.key_id, entry.day, entry.cost_nano)
+
+    def lag(self) -> LedgerLag:
+        return queries.lag()
 
     def open_reservations(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
         for each in queries.reservations(project_id):

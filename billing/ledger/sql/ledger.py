@@ -77,6 +77,9 @@ class SqlLedger:
     def now(self) -> float:
         return time.time()
 
+    def unsent_records(self) -> int:
+        return len(self.retry_queue)
+
     def degraded(self) -> tuple[str, ...]:
         """Return an empty tuple, because this ledger does not work without its database."""
         return ()

@@ -9,7 +9,7 @@ from django.db import connection
 from billing.budgets.windows import window_names
 from billing.ledger.audit.snapshot import LedgerSnapshot
 from billing.ledger.audit.sql_snapshot import sql_snapshots
-from billing.ledger.interface import Amount, WindowBalance
+from billing.ledger.interface import Amount, LedgerLag, WindowBalance
 from billing.ledger.sql.process_lock import is_locked
 from billing.ledger.sql.transactions import ADD_SPENT_SQL, INSERT_RECORD_SQL, add_spent_parameters
 from billing.ledger.usage_entry import UsageEntry, decode_entry
@@ -33,6 +33,10 @@ class SqlReader:
     def undrained_records(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
         """Yield nothing, because a settlement writes its record directly to the database."""
         return iter(())
+
+    def lag(self) -> LedgerLag:
+        """Return no lag, because a settlement writes its record directly to the database."""
+        return LedgerLag()
 
     def open_reservations(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
         for row in Reservation.objects.filter(project=project_id):

@@ -85,6 +85,10 @@ class PendingState:
             record for record in self.records.values() if record.stream_id is None and not record.in_progress
         ]
 
+    def unsent_count(self) -> int:
+        """Return the number of records that Redis has not accepted. It may be called from any thread."""
+        return sum(record.stream_id is None for record in list(self.records.values()))
+
     def project_ids(self) -> set[int]:
         """Return the ids of projects with an open reservation or a pending record."""
         reserving = {reservation.request.project_id for reservation in self.reservations.values()}

@@ -7,6 +7,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from billing.models import Outcome
 from billing.pricing import Tokens
 
+OTHER_MODEL = "other"
+"""The label that all models without a label of their own share."""
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 requests = Counter(
@@ -91,7 +93,7 @@ def count_rejected(format: str, status: int, outcome: Outcome = Outcome.INVALID_
     number of labels.
     """
     request_count, _, error_count, outcome_count = labelled_metrics(
-        format, "other", "", status, outcome.value, "server_error" if status >= 500 else "invalid_request"
+        format, OTHER_MODEL, "", status, outcome.value, "server_error" if status >= 500 else "invalid_request"
     )
     request_count.inc()
     outcome_count.inc()
@@ -153,7 +155,7 @@ def usage_recorded(model: str, provider: str, tokens: Tokens, cost_nano: int) ->
     cost_counter, token_counters = usage_metrics(model, provider)
     cost_counter.inc(cost_nano / 1e9)
     for bucket, counter in token_counters.items():
-        if count := getattr(tokens, bucket):
+        if (count := getattr(tokens, bucket)) > 0:
             counter.inc(count)
 
 

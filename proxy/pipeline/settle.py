@@ -31,8 +31,6 @@ Recorded = Authenticated | LocatedResponse | Parsed[Any] | Routed | Planned | Ad
 Progress = Received | Recorded
 """The last stage that a request has reached."""
 
-OTHER_MODEL = "other"
-
 log = structlog.get_logger()
 
 
@@ -215,7 +213,7 @@ def labels(progress: Progress) -> tuple[str, str]:
     """Return the model and the provider for metrics."""
     match progress:
         case LocatedResponse():
-            return OTHER_MODEL, progress.account.provider.slug
+            return telemetry.OTHER_MODEL, progress.account.provider.slug
         case Routed():
             return target_labels(progress, progress.target)
         case Planned():
@@ -225,7 +223,7 @@ def labels(progress: Progress) -> tuple[str, str]:
         case AttemptSequence():
             return labels(progress.admitted)
         case _:
-            return OTHER_MODEL, ""
+            return telemetry.OTHER_MODEL, ""
 
 
 def target_labels(routed: Routed, target: Target) -> tuple[str, str]:
@@ -237,7 +235,7 @@ def target_labels(routed: Routed, target: Target) -> tuple[str, str]:
     provider, requested = target.account.provider.slug, routed.parsed.client_request.facts.model
     if target.price:
         return target.model, provider
-    return requested if config_file.load().has_model(requested) else OTHER_MODEL, provider
+    return requested if config_file.load().has_model(requested) else telemetry.OTHER_MODEL, provider
 
 
 def log_request(

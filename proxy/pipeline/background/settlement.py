@@ -129,9 +129,8 @@ async def write(background: BackgroundResponse, entry: UsageEntry, end: End) -> 
 def report(background: BackgroundResponse, entry: UsageEntry) -> None:
     """Count and log the end of a response."""
     telemetry.background_response_settled(entry.outcome)
-    telemetry.usage_recorded(
-        entry.provider_model if entry.price else "other", "", entry.tokens, entry.cost_nano
-    )
+    model = entry.provider_model if entry.price else telemetry.OTHER_MODEL
+    telemetry.usage_recorded(model, "", entry.tokens, entry.cost_nano)
     log.info(
         "background_response_settled",
         message="A response in the background has ended and was charged.",

@@ -1,5 +1,7 @@
 """Metrics of tokens, cost, first tokens, denied requests and records that are not in SQL yet."""
 
+from collections.abc import Callable
+
 import httpx
 import pytest
 from prometheus_client import REGISTRY
@@ -61,6 +63,20 @@ def test_a_request_denied_by_a_budget_is_counted_without_tokens(
     assert response.status_code == 429
     assert metric("gateway_admission_denied_total", limit="budget") == denied + 1
     assert usage_metrics() == before
+
+
+def test_a_request_denied_by_a_rate_limit_is_counted(
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    change_environment: Callable[..., None],
+) -> None:
+    change_environment(ai_gateway_rate_limit_rpm=1)
+    headers = {"authorization": f"Bearer {ApiKey.objects.issue(demo_project, 'limited')[1]}"}
+    denied = metric("gateway_admission_denied_total", limit="requests")
+    url = f"{live_gateway.url}/v1/chat/completions"
+    assert [httpx.post(url, json=CHAT, headers=headers).status_code for _ in range(2)] == [200, 429]
+    assert metric("gateway_admission_denied_total", limit="requests") == denied + 1
 
 
 def test_no_label_names_a_project_or_a_key(

@@ -155,6 +155,24 @@ def test_its_end_is_counted(gateway: httpx.Client, provider: ResponsesProvider) 
     assert record.outcome == Outcome.UPSTREAM_ERROR
 
 
+def test_its_tokens_are_counted_once_when_it_has_ended(
+    gateway: httpx.Client, provider: ResponsesProvider
+) -> None:
+    def counted() -> float:
+        lines = gateway.get("/metrics").text.splitlines()
+        counters = [line for line in lines if line.startswith("gateway_tokens_total{")]
+        return sum(float(line.split()[-1]) for line in counters)
+
+    before = counted()
+    response_id = create(gateway)
+    assert counted() == before
+    provider.finish(response_id)
+    record = settled_record()
+    total = record.input_tokens + record.cache_read_tokens + record.output_tokens
+    wait_until(lambda: counted() == before + total)
+    assert total > 0
+
+
 def metric(gateway: httpx.Client, name: str) -> float:
     lines = gateway.get("/metrics").text.splitlines()
     return next((float(line.split()[-1]) for line in lines if line.startswith(name)), 0.0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import gc
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -41,6 +42,7 @@ from proxy.runtime import runtime
 from proxy.upstream.client import HttpUpstreamClient
 from proxy.upstream.timeouts import Timeouts
 
+GC_GEN0_THRESHOLD = 10_000
 SETTLE_POLL_INTERVAL_S = 0.02
 SCHEDULE_POLL_INTERVAL_S = 0.05
 
@@ -257,3 +259,14 @@ async def embedded_schedule() -> AsyncIterator[None]:
         # thread.
         while beat.is_alive():  # noqa: ASYNC110
             await asyncio.sleep(SCHEDULE_POLL_INTERVAL_S)
+
+
+def tune_gc() -> None:
+    """Exclude all existing objects from garbage collection.
+
+    Objects that exist after the start are never freed. The garbage collector would traverse them repeatedly,
+    which took half of the CPU time of a request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_GEN0_THRESHOLD, 20, 50)

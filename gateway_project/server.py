@@ -1,10 +1,10 @@
 """The HTTP server: uvicorn with limits for headers and bodies, and with a graceful shutdown."""
 
 import asyncio
-import gc
-import http
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,11 +15,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from gateway_project.lifespan import tune_gc
 from proxy import telemetry
 from proxy.endpoints import overload
 from proxy.http.handler import resolve_route
 from proxy.http.load_shedder import load_shedder
-from proxy.http.responses import Response, encode_headers
+from proxy.http.responses import Response, render_response
 from proxy.runtime import runtime
 
 KEEPALIVE_S = 75
@@ -44,10 +45,13 @@ TOO_MANY_BYTES = "Too many header bytes."
 SWITCHING_PROTOCOLS = 101
 BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 URL_WITHOUT_PATH = re.compile(rb"\A(https?://[^/?#]*)(?=[?#]|\Z)", re.IGNORECASE)
-GC_GEN0_THRESHOLD = 10_000
 FLUSH_TIMEOUT_S = 0.5
 """How long a stopping process waits for its connections to close, after its requests are settled."""
 FLUSH_POLL_INTERVAL_S = 0.02
+IDLE_GRACE_S = 1.0
+"""How long a stopping process keeps idle connections open, after it has stopped to accept new ones."""
+CLOSE_AFTER_RESPONSE = (b"connection", b"close")
+"""Header of responses of a stopping process: the client sends its next request to another one."""
 
 
 class OfferIgnoringParser:
@@ -118,16 +122,6 @@ class RefusedCycle:
 
     def __init__(self) -> None:
         self.message_event = asyncio.Event()
-
-
-def render_refusal(response: Response, *, keep_alive: bool) -> bytes:
-    """Return the bytes of a response."""
-    status = http.HTTPStatus(response.status)
-    headers = response.headers | {"content-length": str(len(response.body))}
-    headers |= {} if keep_alive else {"connection": "close"}
-    lines = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode())]
-    lines += [b"%s: %s" % header for header in encode_headers(headers)]
-    return b"\r\n".join([*lines, b"", response.body])
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -252,7 +246,7 @@ class LimitedProtocol(HttpToolsProtocol):
             and not self.expect_100_continue
         )
         self.cycle = RefusedCycle()  # type: ignore[assignment]
-        self.transport.write(render_refusal(response, keep_alive=keep_alive))
+        self.transport.write(render_response(response, keep_alive=keep_alive))
         self.on_response_complete()
         if not keep_alive:
             self.transport.close()
@@ -308,8 +302,10 @@ class CountedWebSockets(WebSocketsSansIOProtocol):
 class GatewayServer(uvicorn.Server):
     """Shuts down gracefully on SIGTERM.
 
-    `/ready` responds with 503 at once. New connections are accepted for another GATEWAY_DRAIN_S. Requests in
-    flight then have GATEWAY_SHUTDOWN_TIMEOUT_S to finish. Remaining requests are cancelled and settled.
+    `/ready` responds with 503 at once. New connections are accepted for another GATEWAY_DRAIN_S. Idle ones
+    stay open for another IDLE_GRACE_S: a proxy that sends a request while its connection is closed does not
+    repeat a POST. Requests in flight then have GATEWAY_SHUTDOWN_TIMEOUT_S to finish. Remaining requests are
+    cancelled and settled.
     """
 
     def __init__(self, config: uvicorn.Config, banner: str) -> None:
@@ -324,9 +320,31 @@ class GatewayServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         runtime.ready = False
+        self.server_state.default_headers = [CLOSE_AFTER_RESPONSE]
         await asyncio.sleep(settings.ENV.gateway_drain_s)
+        await self.stop_listening(sockets or [])
+        await self.wait_for_idle_connections()
         await super().shutdown(sockets=sockets)
         await self.wait_for_last_writes()
+
+    async def stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Close the sockets. Connections that the kernel has accepted are served, not reset."""
+        accepted = [connection for listener in sockets for connection in waiting_connections(listener)]
+        for server in self.servers:
+            server.close()
+        for connection in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(self.new_protocol, connection)
+
+    def new_protocol(self) -> LimitedProtocol:
+        return LimitedProtocol(self.config, self.server_state, self.lifespan.state)
+
+    async def wait_for_idle_connections(self) -> None:
+        """Wait until each idle connection has carried its last request, at most IDLE_GRACE_S."""
+        for _ in range(int(IDLE_GRACE_S / FLUSH_POLL_INTERVAL_S)):
+            cycles = [getattr(connection, "cycle", None) for connection in self.server_state.connections]
+            if all(cycle is not None and not cycle.response_complete for cycle in cycles):
+                return
+            await asyncio.sleep(FLUSH_POLL_INTERVAL_S)
 
     async def wait_for_last_writes(self) -> None:
         """Wait until cancelled requests have sent their errors and all connections are closed."""
@@ -336,15 +354,11 @@ class GatewayServer(uvicorn.Server):
             await asyncio.sleep(FLUSH_POLL_INTERVAL_S)
 
 
-def tune_gc() -> None:
-    """Exclude all existing objects from garbage collection.
-
-    Objects that exist after the start are never freed. The garbage collector would traverse them repeatedly,
-    which took half of the CPU time of a request.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_GEN0_THRESHOLD, 20, 50)
+def waiting_connections(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accept the connections that wait at a non-blocking socket."""
+    with suppress(BlockingIOError):
+        while True:
+            yield listener.accept()[0]
 
 
 def build(banner: str = "") -> GatewayServer:

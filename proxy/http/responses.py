@@ -1,5 +1,6 @@
 """Responses of gateway routes, and the writer that sends them to the client."""
 
+import http
 from typing import Any, Protocol
 
 import msgspec
@@ -142,3 +143,13 @@ def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
         (name.encode("latin-1"), value.translate(CONTROL_CHARACTERS).encode("latin-1", "replace"))
         for name, value in headers.items()
     ]
+
+
+def render_response(response: Response, *, keep_alive: bool) -> bytes:
+    """Return the bytes of a response."""
+    status = http.HTTPStatus(response.status)
+    headers = response.headers | {"content-length": str(len(response.body))}
+    headers |= {} if keep_alive else {"connection": "close"}
+    lines = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode())]
+    lines += [b"%s: %s" % header for header in encode_headers(headers)]
+    return b"\r\n".join([*lines, b"", response.body])

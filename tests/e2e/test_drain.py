@@ -76,13 +76,14 @@ async def stop_during_streams(gateway: GatewayProcess, token: str, count: int) -
 
 
 async def check_drain(gateway: GatewayProcess, token: str) -> None:
-    """Check that `/ready` fails, and that the process still accepts requests."""
+    """Check that `/ready` fails, that the process accepts requests, and that it closes connections."""
     async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         async with asyncio.timeout(DRAIN_S):
             assert await becomes_unready(client)
         headers = {"authorization": f"Bearer {token}"}
         response = await client.post("/v1/chat/completions", json=CHAT, headers=headers)
         assert response.status_code == 200
+        assert response.headers["connection"] == "close"
 
 
 async def becomes_unready(client: httpx.AsyncClient) -> bool:

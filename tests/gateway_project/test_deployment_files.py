@@ -33,7 +33,7 @@ KNOWN = {
     name.upper() for field, info in Environment.model_fields.items() for name in names_of(field, info)
 } | OF_OTHER_PROGRAMS
 PORT = "8080"
-GRACE_AFTER_TIMEOUT_S = 2
+GRACE_AFTER_TIMEOUT_S = 3
 PINNED = re.compile(r"[\w./-]+:\d+\.\d+[\w.-]*")
 METRIC = re.compile(r"\b(?:proxy|gateway)_[a-z_]+\b")
 

@@ -1,6 +1,7 @@
 """Gateway routes, which `http/handler.py` dispatches without Django's middleware.
 
-The handler removes repeated slashes and slashes at the end of a path, so the patterns contain none.
+The handler merges repeated slashes and strips a slash at the end of a path, so no complete pattern has a
+double slash or ends in a slash.
 """
 
 from collections.abc import Iterable
@@ -62,9 +63,10 @@ GEMINI_MODELS = [
 COMMON_PREFIXES = ("v1/", "v1/v1/", "")
 """Prefixes that all three API families share.
 
-They do not conflict: Gemini's paths end in a verb, and every SDK can parse the same list of models. If the
-base URL ends in /v1 and the SDK adds a version, the path begins with /v1/v1/. If the base URL has no version
-and the SDK adds none, the path has no prefix.
+Gemini's actions must come first in `urlpatterns`, because OpenAI's `models/<path:model>` also matches them.
+Other paths do not conflict, and the SDKs of all families can parse the same list of models. If the base URL
+ends in /v1 and the SDK adds a version, the path begins with /v1/v1/. If the base URL has no version and the
+SDK adds none, the path has no prefix.
 """
 OPENAI_PREFIXES = ("openai/v1/", "openai/", "openai/v1/v1/", "v1beta/openai/", "gemini/v1beta/openai/")
 """Azure uses `/openai/`, Google `/v1beta/openai/` (ai.google.dev/gemini-api/docs/openai)."""

@@ -35,8 +35,9 @@ class SupplementRow(NamedTuple):
 
 
 def openai_prices(input_usd: str, cached_usd: str, output_usd: str) -> Prices:
-    """Return the prices of an OpenAI model since GPT-5.6, from its rates in USD per million tokens.
+    """Return all prices of an OpenAI model (GPT-5.6 or newer), given its rates for short prompts.
 
+    The rates of input, cached input and output are in USD per million tokens.
     A cache write costs 1.25 times the input (developers.openai.com/api/docs/guides/prompt-caching). Above
     272,000 tokens, input and caches cost twice as much, and output 1.5 times (docs/models/gpt-6-astra).
     """
@@ -54,8 +55,9 @@ def long_context(usd: Decimal, factor: Decimal | int) -> TieredPrices:
 
 
 def anthropic_prices(input_usd: str, cached_usd: str, output_usd: str) -> Prices:
-    """Return the rates of a Claude model from its standard rates in USD per million tokens.
+    """Return all prices of a Claude model, given its rates of input, cached input and output.
 
+    The rates are in USD per million tokens. The rates of cache writes and the fee of web searches are added.
     A cache write costs 1.25 times the input for 5 minutes, and twice the input for an hour
     (platform.claude.com/docs/en/build-with-claude/prompt-caching, "Pricing").
     """

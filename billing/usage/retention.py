@@ -53,7 +53,7 @@ def delete_or_report(project: Project, days: int) -> int:
 
 
 def delete_expired_of(project: Project, days: int) -> int:
-    """Delete a project's records of days that are at least `days` old, in batches. Return their number."""
+    """Delete a project's records of days before `first_kept_day`, in batches. Return their number."""
     first_kept, deleted = first_kept_day(project.today(), days), 0
     while batch := delete_batch(project, first_kept):
         deleted += batch
@@ -103,8 +103,8 @@ def archive(project: Project, ids: Collection[UUID]) -> None:
     """Add the sums of records to the archived usage, and delete the records.
 
     The records are selected by id, so that a correction that is added meanwhile is neither summed nor
-    deleted. There is no other condition: with the project, SQLite would group by its index of days, and read
-    all records.
+    deleted. They are not filtered by project as well, because SQLite would then use the index on project and
+    day for the grouping, and read all records of the project.
     """
     records = UsageRecord.objects.filter(pk__in=ids)
     records.forget_deleted_keys()

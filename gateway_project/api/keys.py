@@ -121,7 +121,7 @@ class OwnKeyList(KeyList):
     """List and create keys of the caller's only project, under a path that names no project."""
 
     def check_access(self, rule: Rule, **kwargs: Any) -> None:
-        """Enter the caller's only project. Raises PermissionDenied for callers without one."""
+        """Enter the caller's only project. Raises PermissionDenied if the caller has none or several."""
         projects = list(self.caller.projects()[:2])
         if len(projects) != 1:
             raise PermissionDenied(

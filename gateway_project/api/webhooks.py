@@ -48,7 +48,11 @@ class NewWebhookOutput(WebhookOutput):
 
 
 class AlertOutput(Serializer):
-    """An alert about a budget: it reached `threshold` percent, or denied a request (0)."""
+    """An alert about a budget.
+
+    `threshold` is the percentage of the limit that the budget has reached, or 0 if the budget has denied its
+    first request in the window.
+    """
 
     budget_id = serializers.IntegerField()
     window = serializers.CharField()

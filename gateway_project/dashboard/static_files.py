@@ -1,9 +1,9 @@
-"""Static files.
+"""Collects the CSS, scripts and images of the dashboard, so that browsers can cache them.
 
-At the start, the gateway collects them under names that contain a hash of their content, so that browsers can
-cache them for years. Pages link one stylesheet, `css/app.css`. Its source imports other stylesheets. In the
-collected file, their contents replace the imports. If files are not collected, as in tests and development,
-the source files are served.
+At the start, the gateway collects the static files under names that contain a hash of their content, so that
+browsers can cache them for years. Pages link one stylesheet, `css/app.css`. Its source imports other
+stylesheets. In the collected file, their contents replace the imports. If files are not collected, as in
+tests and development, the source files are served.
 """
 
 import fcntl

@@ -13,10 +13,11 @@ PRIVATE_FILE_MODE = 0o600
 
 
 def with_secrets(env: Environment) -> Environment:
-    """Read secrets that the environment does not set from a file in the data directory.
+    """Return the environment, completed with the generated secrets.
 
-    The first start creates the file. If the gateway runs on several machines, all must have the same secrets,
-    so GATEWAY_SECRET_KEY, GATEWAY_KEY_PEPPER and GATEWAY_ENCRYPTION_KEYS must be set.
+    Secrets that the environment does not set are taken from `secrets.json` in the data directory. The first
+    start creates the file. If the gateway runs on several machines, all must have the same secrets, so
+    GATEWAY_SECRET_KEY, GATEWAY_KEY_PEPPER and GATEWAY_ENCRYPTION_KEYS must be set.
     """
     if env.gateway_secret_key and env.gateway_key_pepper and env.gateway_encryption_keys:
         return env

@@ -51,12 +51,13 @@ MAX_ATTEMPTS = 10
 A call fails if an epoch has begun, or if a window is missing.
 """
 RECOVERY_TIMEOUT_S = 1.0
-"""Total time that a new process waits between its attempts to send unsent records."""
+"""Sum of the pauses between the MAX_ATTEMPTS attempts of a starting process to send unsent records."""
 STOP_TIMEOUT_S = 5.0
 NEW_PROJECT_WAIT_S = 0.3
 """How long a request waits if the epoch of its project has just begun.
 
-If the project is new, another process is about to find this out in SQL, and then lets windows open.
+A new epoch blocks budget windows for REBUILD_GRACE_S. If the project is new, the process that registers the
+epoch sees in SQL that nothing was lost, and ends the block at once. The request waits for that.
 """
 
 log = structlog.get_logger()
@@ -114,8 +115,9 @@ class RedisLedger:
     async def start(self) -> int:
         """Wait until projects whose data Redis has lost are rebuilt, and send unsent records.
 
-        Returns 0, because reservations of dead processes are settled later: by a process that has been
-        connected to Redis long enough to know that they are dead.
+        Returns the number of settled reservations of dead processes, which is always 0 here. Only a process
+        that has been connected to Redis for some time can tell which processes are dead, so the reaper
+        settles their reservations later.
         """
         await self.client.open()
         self.times_connected = self.client.fast.times_connected
@@ -157,7 +159,7 @@ class RedisLedger:
             log.warning(
                 "ledger_stopped_without_redis",
                 message="The ledger stopped before it could send all records to Redis. "
-                "The other records are saved in the database, and another process sends them.",
+                "The other records will be saved in the database, and another process will send them.",
                 error=str(error) or type(error).__name__,
             )
         await self.spillover.save_at_exit(STOP_TIMEOUT_S)
@@ -257,7 +259,8 @@ class RedisLedger:
                 *reserve_codec.encode_extend_args(open_reservation.request, amount, budgets),
             )
         except RedisUnavailable:
-            # Redis may have the larger amount. The settlement ends the amount that Redis has.
+            # Redis may have extended the reservation nevertheless. This does no harm, because the settlement
+            # releases the amount that Redis has stored.
             return None
         failpoint("extend.after")
         if reply != [b"ok"]:
@@ -340,7 +343,10 @@ class RedisLedger:
         )
 
     def cancel_unconfirmed(self, request: ReserveRequest) -> None:
-        """Cancel the reservation of a denied request, which Redis may have made or may make later."""
+        """Cancel a reservation that Redis may have made, or may still make, for a denied request.
+
+        The gateway has denied the request because Redis did not reply.
+        """
         self.pending.pending_cancellations[request.id] = request.project_id
 
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:

@@ -163,7 +163,7 @@ class RecordStore:
     async def sum_spent(
         self, project_id: int, owner_column: str, owner_id: int, days: tuple[date, date]
     ) -> tuple[int, str]:
-        """Return the cost of a project's or key's records, and the stream id up to which they are included.
+        """Return the cost of the records of a project or key in SQL, and the last stream id in this sum.
 
         `owner_column` is the column that must be equal to `owner_id`.
         """

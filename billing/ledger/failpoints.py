@@ -1,7 +1,7 @@
 """Failpoints: named places at which a test kills the process, to show that no spend is lost.
 
-The environment variable `GATEWAY_FAILPOINT` names one: `commit.before`. With `commit.before:3`, the process
-is killed when it reaches the place for the third time. `docs/ledger.md` lists the names.
+The environment variable `GATEWAY_FAILPOINT` names one, such as `commit.before`. With `commit.before:3`, the
+process is killed when it reaches the place for the third time. `docs/ledger.md` lists the names.
 """
 
 import os

@@ -86,14 +86,15 @@ class Variables(BaseSettings):
     gateway_log_level: Literal["debug", "info", "warning", "error"] = "info"
     """`debug`, `info`, `warning` or `error`."""
     gateway_drain_s: float = Field(0, ge=0)
-    """After SIGTERM: how long the process still accepts requests while `/ready` answers 503."""
+    """How long the process still accepts requests after SIGTERM, while `/ready` answers 503."""
     gateway_shutdown_timeout_s: int = Field(
         30,
         ge=1,
         validation_alias=AliasChoices("gateway_shutdown_timeout_s", "gateway_streams_finish_s"),
     )
-    """How long requests may continue after that; then they get a 503 with `retry-after`, and streams an
-    error event.
+    """How long requests may continue after `GATEWAY_DRAIN_S`.
+
+    Requests that remain then get a 503 with `retry-after`, and streams an error event.
     """
 
     database_url: str = ""
@@ -161,8 +162,8 @@ class Variables(BaseSettings):
     ai_gateway_auth: Literal["required", "open"] = "required"
     """`open`: callers need [no key](api.md#callers-without-a-key), for a gateway of one tenant.
 
-    Not with `GATEWAY_SIGNUP=open` or `domains`, and not with `GATEWAY_TRUSTED_PROXIES` that contain every
-    address.
+    The gateway then does not start if `GATEWAY_SIGNUP` is `open` or `domains`, or if
+    `GATEWAY_TRUSTED_PROXIES` contains every address.
     """
     gateway_trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Comma-separated networks of proxies in front of the gateway (`10.0.0.0/8`): the client IP is the
@@ -220,7 +221,7 @@ class Variables(BaseSettings):
     gateway_max_concurrent_requests: int = Field(2000, gt=0)
     """The number of requests with a key that a process serves at the same time.
 
-    It answers further ones with 503 ([deployment.md](deployment.md#overload)).
+    It answers further requests with 503 ([deployment.md](deployment.md#overload)).
     """
     gateway_max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
     """Larger bodies are rejected while they arrive, with 413.
@@ -245,7 +246,7 @@ class Variables(BaseSettings):
     gateway_unauthenticated_rpm: int = Field(300, ge=0)
     """The limit on requests without a valid key per minute and client IP (IPv6: per /64), in each process.
 
-    Further ones get 429. 0: no limit. Valid keys are not affected.
+    Further requests get 429. 0: no limit. Requests with valid keys are not affected.
     """
     gateway_stale_config_s: int = Field(600, ge=0)
     """How long cached configuration, such as recently used keys, is used while the database is down."""

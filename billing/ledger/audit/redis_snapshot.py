@@ -21,9 +21,9 @@ from billing.models import Budget, StreamCursor, UnsentRecord
 
 MAX_ATTEMPTS = 20
 MAX_REPORTED_UNSENT = 1000
-"""If there are more unsent records, Redis was just down, and sending them takes longer than an audit.
+"""Maximum number of unsent records that are reported as mismatches.
 
-They are then not reported as mismatches.
+More of them mean that Redis was down until just now: sending them takes longer than an audit.
 """
 NO_PROJECT = 0
 

@@ -114,7 +114,7 @@ class SqlLedger:
         try:
             is_extended = await asyncio.shield(self.submit(transaction))
         except LedgerUnavailable:
-            # The larger amount may have been committed. The settlement ends the stored amount.
+            # The extension may have been committed nevertheless. The settlement releases the stored amount.
             return None
         failpoint("extend.after")
         return replace(reservation, amount=reservation.amount + amount) if is_extended else None

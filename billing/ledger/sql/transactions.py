@@ -76,7 +76,7 @@ class Executor(Protocol):
 
 
 async def reserve(executor: Executor, request: ReserveRequest) -> ReservationGrant:
-    """Check the budgets and reserve the amount. Raises BudgetExceeded. Nothing is reserved then."""
+    """Check the budgets and reserve the amount. If this raises BudgetExceeded, nothing is reserved."""
     windows, amount_nano, shadow_budget_id = [], request.max_nano, None
     for budget in request.budgets:
         window_id, remaining = await get_or_create_window(executor, budget, request)

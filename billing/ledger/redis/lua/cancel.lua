@@ -1,5 +1,5 @@
--- Undoes a reservation. If Redis executes the reservation later, `reserve` finds the dedup marker and rejects
--- it.
+-- Undoes a reservation. If Redis executes the script `reserve` of this request later, that script finds the
+-- dedup marker and rejects the reservation.
 local id, marker_ttl_s = unpack(ARGV)
 local text = redis.call('HGET', RESERVATIONS, id)
 if text then

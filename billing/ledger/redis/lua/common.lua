@@ -15,7 +15,7 @@
 --   c:<owner>  SET     ids of the requests in flight
 --
 -- An owner is the project (p7) or a key (k5). Amounts are decimal texts, which HINCRBY adds exactly up to 64
--- bits. Lua's numbers would be exact up to 53 bits only.
+-- bits. Lua's numbers are exact only up to 53 bits.
 local PREFIX = KEYS[1]
 local STATE, RESERVATIONS, STREAM = PREFIX .. 'state', PREFIX .. 'open', PREFIX .. 'out'
 local BUCKET_US = 250000
@@ -114,8 +114,8 @@ local function adjust_counter(kind, owner, since, change)
   end
 end
 
--- Ends a reservation. In its windows, the reserved amount is replaced by `cost` as spent. Its slots are
--- released.
+-- Ends a reservation. Replaces its reserved amount by the spent amount `cost` in its windows, and releases
+-- its slots.
 local function release(id, reservation, cost, tokens)
   redis.call('HDEL', RESERVATIONS, id)
   for window in string.gmatch(reservation.windows, '[^,-][^,]*') do

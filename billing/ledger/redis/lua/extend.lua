@@ -1,4 +1,4 @@
--- Adds to the amount of an open reservation, if each hard budget has as much left. The arguments after the
+-- Adds an amount to an open reservation, if every hard budget has that much left. The arguments after the
 -- amount are the windows of the hard budgets, each with the budget's limit.
 local id, amount = ARGV[1], ARGV[2]
 local text = redis.call('HGET', RESERVATIONS, id)

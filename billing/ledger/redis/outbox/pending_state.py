@@ -62,9 +62,9 @@ class PendingState:
         self.reservations: dict[UUID, OpenReservation] = {}
         self.records: dict[UUID, PendingRecord] = {}
         self.pending_cancellations: dict[UUID, int] = {}
-        """Denied requests whose reservation Redis may have made or may make later, with their project ids."""
+        """Project ids of denied requests that Redis may have reserved or may still reserve, by request id."""
         self.pending_deferrals: dict[UUID, int] = {}
-        """Deferred requests whose reservation Redis has not ended yet, with their project ids."""
+        """Project ids of deferred requests, by request id, whose reservation Redis has not ended yet."""
         self.denied: set[UUID] = set()
         """The ids of denied requests that have a budget, and whose record is not written yet."""
 

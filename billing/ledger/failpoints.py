@@ -16,7 +16,7 @@ passed: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Kill the process with SIGKILL if the environment names this failpoint."""
+    """Kill the process with SIGKILL if the environment selects this failpoint and this pass of it."""
     if name != armed:
         return
     passed[name] += 1

@@ -41,8 +41,8 @@ def gemini(date: str, successor: str, *models: str) -> Retirement:
     return Retirement("google", dt.date.fromisoformat(date), successor, models, GEMINI_SOURCE)
 
 
-# A name without a date is the vendor's alias of a snapshot, or a name that people use although the vendor
-# never used it, such as `claude-3.5-sonnet`.
+# Some of the names are aliases of a vendor. Others, such as `claude-3.5-sonnet`, were never the vendor's, but
+# people use them.
 RETIREMENTS = (
     openai("2024-01-04", "", "ada", "babbage", "curie", "davinci", "text-davinci-002", "text-davinci-003"),
     openai(
@@ -76,7 +76,7 @@ RETIREMENTS = (
     ),
     openai("2026-08-10", "gpt-5.6-sol", "gpt-5.2-chat-latest", "gpt-5.3-chat-latest"),
     openai("2026-09-28", "gpt-5.6-terra", "gpt-3.5-turbo-1106"),
-    # The successor has no completions API.
+    # No successor is given, because the model that OpenAI recommends has no completions API.
     openai("2026-09-28", "", "gpt-3.5-turbo-instruct", "babbage-002", "davinci-002"),
     openai("2026-10-23", "gpt-5.6-terra", "gpt-3.5-turbo", "gpt-3.5-turbo-0125"),
     openai("2026-10-23", "gpt-5.6-terra", "o4-mini", "o4-mini-2025-04-16"),

@@ -29,7 +29,7 @@ from proxy.routing.operator_routes import Route, environment_routes, yaml_routes
 
 VENDORS = (OPENAI, ANTHROPIC, GEMINI)
 FORMAT_OWNERS = {MESSAGES_FORMAT: ANTHROPIC, GEMINI_FORMAT: GEMINI}
-"""The provider whose rule for base URLs applies to a format. For other formats, the URL is not changed."""
+"""The provider for which `normalize_base_url` changes the URL of a format. Other formats keep the URL."""
 CALLERS_NAMESPACE = "caller's"
 """Namespace of ids in accounts of callers. No credential has this name, because it is not a slug."""
 
@@ -41,8 +41,8 @@ class Account:
     `secret` is None if it cannot be decrypted. `trusted` is true if the operator, not a tenant, configured
     the base URL. `api` is the operator's setting for OpenAI's APIs: `chat` if the server has only chat
     completions, `responses` if requests are to be converted to the Responses API. `is_callers` is true if
-    `secret` is the key of one caller, which that request alone uses. `permits_caller_keys` is true if the
-    operator's URL may receive such a key.
+    `secret` is a key that a caller sent with a request. Only this request uses the account.
+    `permits_caller_keys` is true if the operator's URL may receive a caller's key.
     """
 
     slug: str
@@ -79,8 +79,8 @@ class Account:
     def formats(self) -> tuple[str, ...]:
         """Return the supported formats. Conversions prefer the first one.
 
-        If the account has a base URL, it replaces the provider's main URL. The formats that the provider
-        serves at other URLs are then not available.
+        If the account has another base URL than the provider, it replaces the provider's main URL. The
+        formats that the provider serves at other URLs are then not available.
         """
         base_urls = self.provider.base_urls
         if self.base_url not in ("", self.provider.base_url):
@@ -151,8 +151,8 @@ def operator_accounts_for(user: Principal | Project) -> tuple[Account, ...]:
 def load_operator_accounts() -> tuple[Account, ...]:
     """Return the accounts for any model of a provider, then the accounts of single model routes.
 
-    The accounts of the environment come before those of the config file. If two routes have the same model
-    name, the first one is used.
+    Accounts of the environment come before those of the config file, but model routes of the environment come
+    after those of the file. If two routes have the same model name, the first one is used.
     """
     config = config_file.load()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
@@ -189,7 +189,11 @@ def operator_account(
 
 
 def account_for_model_route(route: Route) -> Account:
-    """Return the account of one model. Its price is listed for its name, wherever it is served."""
+    """Return the account of one model.
+
+    If `priced_as` is set, the model has the price that its vendor lists for this name, even if another server
+    runs the model.
+    """
     account = operator_account(
         route.provider,
         route.base_url,
@@ -202,13 +206,16 @@ def account_for_model_route(route: Route) -> Account:
 
 
 def vendor_of(model: str) -> str:
-    """Return the vendor that lists a price for a model, by its name in genai-prices; empty if none does."""
+    """Return the first vendor that lists a price for a model, as its `pricing_provider`; empty if none."""
     listing = (PROVIDERS[slug].pricing_provider for slug in VENDORS)
     return next((vendor for vendor in listing if find_model(vendor, model)), "")
 
 
 def account_from_definition(definition: AccountDefinition) -> Account:
-    """Return an account of the config file. Without a key of its own, it uses that of the environment."""
+    """Return an account of the config file.
+
+    An account without a key uses the key of the environment, if its URL may receive this key (`key_for`).
+    """
     provider = PROVIDERS[definition.provider]
     base_url = normalize_base_url(provider, definition.base_url or provider.base_url)
     changes: dict[str, Any] = {"quirks": definition.replaced_quirks(provider.quirks)}

@@ -24,7 +24,7 @@ from proxy.routing.routes.builder import build_table, checked, route_from
 
 def parse_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("it must be names with values.")
+        raise ValueError("it must be a mapping, such as {min_input_tokens: 1000}.")
     return value
 
 
@@ -106,7 +106,7 @@ def check_routes(applier: Applier, project: Project, changed: list[tuple[Route, 
 
 
 def route_definition(applier: Applier, route: Route, entry: Entry) -> RouteDefinition | None:
-    """Return the definition of a route; None if a value is out of range, which is a problem."""
+    """Return the definition of a route. If a value is not valid, add a problem and return None."""
     try:
         return route.definition()
     except msgspec.ValidationError as error:

@@ -4,8 +4,8 @@ OpenAI keeps responses and their items for at least 30 days (the field `store` i
 conversations and their items without a limit (developers.openai.com/api/docs/guides/conversation-state). It
 keeps a container of the code interpreter for 20 minutes after its last use
 (docs/guides/tools-code-interpreter). Clients keep the container's id in their history for longer. The gateway
-therefore remembers it for 30 days after its last use, so that OpenAI can report that the container has
-expired.
+therefore remembers the id for 30 days after its last use. Otherwise, the gateway would reject the id as
+unknown, and the client would not learn from OpenAI that the container has expired.
 """
 
 import re
@@ -79,7 +79,7 @@ decode_event = msgspec.json.Decoder(Event).decode
 
 
 def stored_references(fields: Mapping[str, Any]) -> list[AccountReference]:
-    """Return the references to stored responses, conversations and prompts that a request continues."""
+    """Return the references to stored responses, conversations and prompts in a request."""
     return references_in([fields], STORED)
 
 
@@ -110,7 +110,8 @@ class ResponsesIdReader(CollectingReader):
     """Reads the ids that a response contains.
 
     `can_be_named` says whether a later request can refer to the response and its items, because OpenAI stores
-    them. Otherwise, the reader keeps only the ids that a client must send back with its history.
+    them. Otherwise, the reader keeps only ids that come back with the history: those of items without their
+    content, of containers and of files.
     """
 
     def __init__(self, *, can_be_named: bool) -> None:

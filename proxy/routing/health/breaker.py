@@ -51,7 +51,7 @@ class Breaker:
             return True
         if now < self.open_until:
             return False
-        # Other calls wait for the result of the probe.
+        # Other calls of the target are refused until the probe has a result.
         self.open_until = now + OPEN_S
         return True
 
@@ -95,7 +95,10 @@ class Breaker:
         self.is_open, self.open_until = True, until
 
     def take_over(self, problem: Problem | None, *, was_published: bool) -> None:
-        """Take over the state of the other processes. `was_published` is true if it was open there before."""
+        """Take over the state of the other processes.
+
+        `was_published` is true if the state that they published before had this breaker as open.
+        """
         if problem is not None:
             self.open(max(problem.until, self.open_until if self.is_open else 0.0))
         elif was_published and self.is_open:

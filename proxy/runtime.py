@@ -1,4 +1,4 @@
-"""State of this gateway process: its upstream clients, and whether it accepts requests."""
+"""State of this gateway process: its upstream clients, and whether it is ready for requests."""
 
 from proxy.providers.catalog import DEMO
 from proxy.providers.demo import DemoClient

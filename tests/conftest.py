@@ -35,6 +35,7 @@ from tests.support import ledger_harness as ledgers
 # A slow machine must not fail the tests.
 hypothesis.settings.register_profile("gateway", deadline=None)
 hypothesis.settings.load_profile("gateway")
+config_cache.POLL_TIMEOUT_S = 20
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 empty_tables.install()
 
